@@ -1,0 +1,177 @@
+//! The vocabulary of facts: what really happened, in the words of the field.
+//!
+//! Facts are written by what owns the truth (the server's store, the worker that executes a job, the supervisor), never
+//! by an agent about itself. Whoever keeps the ledger adds the time and the place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Arc<str>);
+
+        impl<S: AsRef<str>> From<S> for $name {
+            fn from(name: S) -> Self {
+                Self(name.as_ref().into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str(&self.0)
+            }
+        }
+    )* };
+}
+
+names! {
+    /// An agent's identity: what stays the same over restarts.
+    Agent
+    /// A piece of work that somebody queued.
+    Job
+    /// One process that executes a job; unique in a run.
+    WorkerId
+    /// A session between an agent and a server.
+    Session
+    /// A message that a server holds for an agent.
+    Message
+    /// A lock with holders.
+    Lock
+    /// A file or other thing whose content has a published digest.
+    Artifact
+    /// A part of a job that has a bound of its own.
+    Stage
+}
+
+/// What is promised to end a session, a lease or a lock when nobody renews it: server time, a wall-clock instant.
+pub type Until = Timestamp;
+
+/// How a job, or its attempt, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what it was to do.
+    Succeeded,
+    /// It ran and failed.
+    Failed,
+    /// Somebody asked for its end.
+    Cancelled,
+    /// Nobody knows: the one who executed it was lost.
+    Abandoned,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// Its agent deleted it.
+    Deleted,
+    /// Nobody refreshed it within its life.
+    Expired,
+    /// A new session of the same agent took its place.
+    Replaced,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are the vocabulary's own words; each variant says what they mean together")]
+pub enum Fact {
+    /// Somebody queued a job for the agents of a server.
+    JobQueued { job: Job },
+    /// The server assigned a job to an agent and will not give it to another one unless it takes it back.
+    JobOffered { job: Job, attempt: u32, agent: Agent },
+    /// The server took an assignment back and will offer the job again.
+    JobRequeued { job: Job, attempt: u32 },
+    /// Somebody asked the server to cancel a job.
+    JobCancelRequested { job: Job },
+    /// A worker began to execute a job.
+    JobStarted { job: Job, attempt: u32, agent: Agent, worker: WorkerId },
+    /// A worker did something that the world can see and that cannot be undone.
+    JobEffect { job: Job, attempt: u32, worker: WorkerId },
+    /// A worker stopped executing a job, by its own end or because it was killed.
+    JobStopped { job: Job, attempt: u32, worker: WorkerId, outcome: Outcome },
+    /// The agent stopped a worker although nobody had asked for it (a lost lease, a fatal error, its own shutdown).
+    JobAborted { job: Job, attempt: u32, worker: WorkerId },
+    /// A result reached the server. `accepted` says whether the server's record is now this result.
+    JobReported { job: Job, attempt: u32, outcome: Outcome, accepted: bool },
+    /// The server closed a job without a report: its lease expired, or nobody took it in time.
+    JobGivenUp { job: Job, attempt: u32 },
+
+    /// The server granted a lease on a job.
+    LeaseGranted { job: Job, attempt: u32, agent: Agent, until: Until },
+    /// The server extended a lease.
+    LeaseRenewed { job: Job, attempt: u32, until: Until },
+    /// A lease ran out on the server.
+    LeaseExpired { job: Job, attempt: u32 },
+    /// A lease ended because the job did.
+    LeaseReleased { job: Job, attempt: u32 },
+
+    /// The server opened a session.
+    SessionOpened { session: Session, agent: Agent },
+    /// The server heard from a session's owner and extended its life.
+    SessionRefreshed { session: Session },
+    /// The server refused a session because another one is live.
+    SessionConflict { agent: Agent, live: Session },
+    /// A session ended.
+    SessionClosed { session: Session, agent: Agent, why: SessionEnd },
+
+    /// The server put a message into a queue.
+    MessageQueued { message: Message, agent: Option<Agent> },
+    /// The server handed a message out.
+    MessageDelivered { message: Message, agent: Agent },
+    /// The server forgot a message because its receiver said so.
+    MessageAcked { message: Message },
+    /// What a message asked for has been done, so that it survives a crash of the receiver.
+    MessageHandled { message: Message },
+
+    /// A holder took a lock. A later holder has a larger token.
+    LockTaken { lock: Lock, holder: Agent, token: u64 },
+    /// A lock was released by its holder or on its behalf.
+    LockReleased { lock: Lock, token: u64 },
+    /// A lock's time to live ended.
+    LockExpired { lock: Lock, token: u64 },
+
+    /// A process of an agent started.
+    AgentUp { agent: Agent },
+    /// A process of an agent ended; `code` is `None` when it was killed.
+    AgentDown { agent: Agent, code: Option<i32> },
+    /// The supervisor will not start the agent again.
+    AgentStopped { agent: Agent },
+    /// The server shows an agent as connected, and as busy or idle.
+    AgentShown { agent: Agent, online: bool, busy: bool },
+
+    /// A stage of a job began.
+    StageBegan { job: Job, stage: Stage },
+    /// A stage of a job ended.
+    StageEnded { job: Job, stage: Stage },
+    /// A monitor raised an alert about a stage.
+    StageAlert { job: Job, stage: Stage },
+
+    /// Somebody put an artefact to use. `digest` is that of the bytes used, `published` the one it should have.
+    ArtifactUsed { artifact: Artifact, digest: String, published: String },
+
+    /// A fact of somebody's own.
+    Custom { kind: String, subject: String, detail: String },
+}
+
+/// Where facts are written.
+pub trait Ledger: Send + Sync + 'static {
+    /// Adds a fact, which happens now and here.
+    fn record(&self, fact: Fact);
+}
+
+/// A ledger that forgets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forget;
+
+impl Ledger for Forget {
+    fn record(&self, _: Fact) {}
+}

@@ -1,0 +1,31 @@
+//! Sessions, leases, queues, retry policies, and the agents and servers of real systems.
+//!
+//! Everything here is written against a few seams and never names a runtime, so the same code runs on tokio with real
+//! sockets (feature `live`) and inside the simulation of `squall-sim`:
+//!
+//! * [`Clock`]: wall time, monotonic time, sleeping;
+//! * [`Http`]: one request in, one response with a streaming body out, or a [`TransportError`];
+//! * [`Workers`] and [`Disk`]: what the machine offers to an agent besides the network;
+//! * [`Ledger`]: where a server's store and a worker write the [`Fact`]s that invariants judge.
+//!
+//! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
+
+pub mod clock;
+pub mod disk;
+pub mod facts;
+pub mod http;
+#[cfg(feature = "live")]
+pub mod live;
+pub mod random;
+pub mod retry;
+pub mod supervise;
+pub mod workers;
+
+pub use clock::{Clock, Mono, Timeout};
+pub use disk::Disk;
+pub use facts::{Fact, Ledger};
+pub use http::{Body, Http, TransportError};
+pub use random::Random;
+pub use retry::RetryPolicy;
+pub use supervise::{Restart, Shutdown, Supervise};
+pub use workers::{Worker, Workers};

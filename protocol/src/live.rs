@@ -1,0 +1,1 @@
+//! The seams over real tokio and real sockets.
