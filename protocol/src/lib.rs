@@ -14,6 +14,8 @@ pub mod clock;
 pub mod disk;
 pub mod facts;
 pub mod http;
+#[cfg(feature = "hyper")]
+pub mod hyper_errors;
 #[cfg(feature = "live")]
 pub mod live;
 pub mod random;

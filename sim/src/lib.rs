@@ -1,5 +1,38 @@
-//! One seed, one world.
+//! One seed, one world: network, HTTP, clocks, crashes and faults in virtual time, with a journal, invariants and
+//! verdicts.
+
 #[cfg(not(madsim))]
 compile_error!(
-    "squall needs `--cfg madsim`: put `[build] rustflags = [\"--cfg\", \"madsim\"]` into .cargo/config.toml"
+    "squall needs `--cfg madsim`, or clocks and entropy would be those of the machine: put\n\n[build]\nrustflags = \
+     [\"--cfg\", \"madsim\"]\n\ninto .cargo/config.toml of your project"
 );
+
+pub mod case;
+pub mod clock;
+pub mod disk;
+pub mod effects;
+mod engine;
+pub mod fault;
+pub mod http;
+pub mod invariant;
+pub mod journal;
+mod kernel;
+pub mod net;
+pub mod node;
+mod panics;
+pub mod process;
+pub mod random;
+pub mod scenario;
+pub mod service;
+pub mod time;
+mod timers;
+pub mod trace;
+pub mod verdict;
+pub mod world;
+
+pub use kernel::{Halt, ProcessId};
+pub use node::Node;
+pub use process::Process;
+pub use service::Service;
+pub use time::SimTime;
+pub use world::{Ended, World, run};

@@ -1,0 +1,133 @@
+//! The clocks of nodes: each has an offset and a drift of its own, may step, and stands still while suspended.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use squall_protocol::{Clock, Mono};
+
+use crate::kernel::{Kernel, lock};
+use crate::time::SimTime;
+
+/// Wall time at the beginning of every world: 2026-01-01T00:00:00Z.
+pub const EPOCH_UNIX_SECS: i64 = 1_767_225_600;
+
+const PARTS: i128 = 1_000_000;
+
+/// The wall time that a perfect clock shows at an instant of true time.
+pub fn true_wall(at: SimTime) -> Timestamp {
+    let epoch = Timestamp::from_second(EPOCH_UNIX_SECS).expect("the epoch is a valid instant");
+    epoch + SignedDuration::from_nanos(at.as_nanos() as i64)
+}
+
+/// The clock of one node. Handles share it.
+#[derive(Clone)]
+pub struct NodeClock {
+    kernel: Arc<Kernel>,
+    state: Arc<Mutex<State>>,
+}
+
+/// Readings at the last change of rate; between changes both clocks run on a straight line.
+#[derive(Debug)]
+struct State {
+    at: SimTime,
+    mono_nanos: i128,
+    wall_ahead_nanos: i128,
+    drift_ppm: i32,
+    suspended: bool,
+}
+
+impl NodeClock {
+    /// A clock that is exact until somebody disturbs it.
+    pub(crate) fn new(kernel: Arc<Kernel>) -> Self {
+        let state = State { at: kernel.now(), mono_nanos: 0, wall_ahead_nanos: 0, drift_ppm: 0, suspended: false };
+        Self { kernel, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Moves wall time by so many nanoseconds, forward or back. Monotonic time does not notice.
+    pub fn step_wall(&self, nanos: i64) {
+        self.change(|state| state.wall_ahead_nanos += i128::from(nanos));
+    }
+
+    /// Lets both clocks run fast (positive) or slow (negative) by so many millionths.
+    pub fn set_drift_ppm(&self, ppm: i32) {
+        self.change(|state| state.drift_ppm = ppm);
+    }
+
+    /// While suspended, monotonic time stands still and wall time goes on, as on a laptop whose lid is closed.
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        self.change(|state| state.suspended = suspended);
+    }
+
+    /// How far wall time is ahead of true time, in nanoseconds.
+    pub fn wall_ahead_nanos(&self) -> i64 {
+        let state = lock(&self.state);
+        (state.wall_ahead_nanos + state.gained_nanos(self.kernel.now())) as i64
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let now = self.kernel.now();
+        let mut state = lock(&self.state);
+        state.wall_ahead_nanos += state.gained_nanos(now);
+        state.mono_nanos = state.mono_at(now);
+        state.at = now;
+        change(&mut state);
+    }
+}
+
+impl State {
+    /// What drift has added to both clocks since the last change.
+    fn gained_nanos(&self, now: SimTime) -> i128 {
+        i128::from(now.since(self.at).as_nanos() as u64) * i128::from(self.drift_ppm) / PARTS
+    }
+
+    fn mono_at(&self, now: SimTime) -> i128 {
+        if self.suspended {
+            return self.mono_nanos;
+        }
+        self.mono_nanos + now.since(self.at).as_nanos() as i128 + self.gained_nanos(now)
+    }
+
+    /// When the monotonic clock will show `mono_nanos`, if nothing disturbs it until then.
+    fn due(&self, now: SimTime, mono_nanos: i128) -> SimTime {
+        let missing = (mono_nanos - self.mono_at(now)).max(0);
+        let rate = PARTS + i128::from(self.drift_ppm);
+        let nanos = (missing * PARTS + rate - 1) / rate;
+        now + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+impl Clock for NodeClock {
+    fn wall(&self) -> Timestamp {
+        self.kernel.step();
+        let now = self.kernel.now();
+        true_wall(now) + SignedDuration::from_nanos(self.wall_ahead_nanos())
+    }
+
+    fn mono(&self) -> Mono {
+        self.kernel.step();
+        let nanos = lock(&self.state).mono_at(self.kernel.now());
+        Mono::from_start(Duration::from_nanos(nanos as u64))
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let clock = self.clone();
+        let target = lock(&self.state).mono_at(self.kernel.now()) + duration.as_nanos() as i128;
+        async move {
+            loop {
+                let (now, due) = {
+                    let (now, state) = (clock.kernel.now(), lock(&clock.state));
+                    (now, state.due(now, target))
+                };
+                clock.kernel.sleep_until(due).await;
+                // A clock that was slowed or suspended meanwhile has some way to go still.
+                if due == now || lock(&clock.state).mono_at(clock.kernel.now()) >= target {
+                    return;
+                }
+            }
+        }
+        .boxed()
+    }
+}

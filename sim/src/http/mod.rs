@@ -1,0 +1,8 @@
+//! HTTP over the simulated network: hyper's own client and server code on both ends.
+
+pub(crate) mod client;
+mod exchange;
+mod rt;
+mod server;
+
+pub use self::server::{BoxError, serve, serve_connection};

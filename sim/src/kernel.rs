@@ -1,0 +1,404 @@
+//! The executor of a world: tasks in processes, true time, and timers.
+//!
+//! Everything runs on one thread. Time stands still while any task is ready and then jumps to the next timer, so idle
+//! time is free. Tasks that become ready at the same instant run in an order that is drawn from the seed for each
+//! wake-up of each task by itself, so that one more task never changes the order of the others.
+
+use std::any::Any;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use slab::Slab;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::engine::Engine;
+use crate::time::SimTime;
+use crate::timers::{TimerKey, Timers};
+
+/// More steps than this without time passing are an endless loop.
+const STEPS_PER_INSTANT_MAX: u64 = 1_000_000;
+/// More steps than this in one world are a loop in which time hardly passes.
+const STEPS_MAX: u64 = 200_000_000;
+
+/// Locks without minding that a panic went through: a panic ends its world anyway.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names a process of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(u32);
+
+impl ProcessId {
+    /// The world itself: what belongs to no machine.
+    pub const WORLD: ProcessId = ProcessId(0);
+}
+
+/// Why a world stopped running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// It reached the end it was given.
+    End,
+    /// Nothing can ever happen again.
+    Idle,
+    /// A task ran for ever without time passing.
+    NoProgress {
+        /// The task's name.
+        task: String,
+    },
+    /// A task panicked.
+    Panic {
+        /// The task's name.
+        task: String,
+        /// What it said, and where.
+        message: String,
+    },
+}
+
+/// Something that a timer sets off without a task of its own.
+pub(crate) trait Fire: Send + Sync {
+    /// The timer is due.
+    fn fire(&self, token: u64);
+}
+
+enum Due {
+    Wake(Waker),
+    Fire(Arc<dyn Fire>, u64),
+}
+
+type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Task {
+    /// `None` while it is being polled.
+    future: Option<TaskFuture>,
+    process: ProcessId,
+    name: Arc<str>,
+    wake: Arc<TaskWake>,
+}
+
+#[derive(Default)]
+struct Process {
+    frozen: bool,
+    /// Tasks that became ready while the process was frozen.
+    parked: Vec<usize>,
+    tasks: BTreeSet<usize>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    all: Slab<Task>,
+    processes: BTreeMap<ProcessId, Process>,
+    process_next: u32,
+    /// How many tasks each name had: tells two tasks of one name apart.
+    named: BTreeMap<Arc<str>, u64>,
+}
+
+/// The executor. Handles to it are `Arc`s; all of them belong to one world.
+pub(crate) struct Kernel {
+    now: AtomicU64,
+    /// Steps since time last passed, and in all.
+    steps: AtomicU64,
+    steps_all: AtomicU64,
+    order_seed: u64,
+    timers: Mutex<Timers<Due>>,
+    tasks: Mutex<Tasks>,
+    ready: Arc<Ready>,
+    /// The process whose task is being polled.
+    current: Mutex<ProcessId>,
+    halt: Mutex<Option<Halt>>,
+}
+
+impl Kernel {
+    pub(crate) fn new(order_seed: u64) -> Arc<Self> {
+        let kernel = Arc::new(Self {
+            now: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            steps_all: AtomicU64::new(0),
+            order_seed,
+            timers: Mutex::default(),
+            tasks: Mutex::default(),
+            ready: Arc::default(),
+            current: Mutex::new(ProcessId::WORLD),
+            halt: Mutex::default(),
+        });
+        kernel.new_process();
+        kernel
+    }
+
+    /// True time.
+    pub(crate) fn now(&self) -> SimTime {
+        SimTime::from_nanos(self.now.load(Ordering::Relaxed))
+    }
+
+    /// Makes room for the tasks of a new process.
+    pub(crate) fn new_process(&self) -> ProcessId {
+        let mut tasks = lock(&self.tasks);
+        let id = ProcessId(tasks.process_next);
+        tasks.process_next += 1;
+        tasks.processes.insert(id, Process::default());
+        id
+    }
+
+    /// Runs `future` as a task of `process`; it is dropped at once if the process is gone.
+    pub(crate) fn spawn(&self, process: ProcessId, name: &str, future: impl Future<Output = ()> + Send + 'static) {
+        let future: TaskFuture = Box::pin(future);
+        let wake = {
+            let mut tasks = lock(&self.tasks);
+            if !tasks.processes.contains_key(&process) {
+                drop(tasks);
+                return drop(future);
+            }
+            let name: Arc<str> = name.into();
+            let ordinal = tasks.named.entry(name.clone()).or_default();
+            *ordinal += 1;
+            let key = xxh3_64_with_seed(name.as_bytes(), self.order_seed ^ *ordinal);
+            let entry = tasks.all.vacant_entry();
+            let id = entry.key();
+            let wake = Arc::new(TaskWake {
+                id,
+                key,
+                wakes: AtomicU64::new(0),
+                queued: AtomicBool::new(false),
+                ready: self.ready.clone(),
+            });
+            entry.insert(Task { future: Some(future), process, name, wake: wake.clone() });
+            tasks.processes.get_mut(&process).expect("checked above").tasks.insert(id);
+            wake
+        };
+        wake.wake();
+    }
+
+    /// Ends a process: all its tasks are dropped where they stand.
+    pub(crate) fn kill(&self, process: ProcessId) {
+        let dropped: Vec<Option<TaskFuture>> = {
+            let mut tasks = lock(&self.tasks);
+            let Some(dead) = tasks.processes.remove(&process) else { return };
+            dead.tasks.into_iter().map(|id| tasks.all.remove(id).future).collect()
+        };
+        // Outside the lock: futures cancel timers and close connections when they are dropped.
+        drop(dropped);
+    }
+
+    /// Stops or resumes polling the tasks of a process. Its timers come late, as on a suspended machine.
+    pub(crate) fn freeze(&self, process: ProcessId, frozen: bool) {
+        let mut tasks = lock(&self.tasks);
+        let Some(found) = tasks.processes.get_mut(&process) else { return };
+        found.frozen = frozen;
+        if !frozen {
+            let parked = std::mem::take(&mut found.parked);
+            let woken: Vec<_> = parked.into_iter().filter_map(|id| tasks.all.get(id)).map(|t| t.wake.clone()).collect();
+            drop(tasks);
+            woken.into_iter().for_each(Wake::wake);
+        }
+    }
+
+    /// The process whose task is being polled.
+    pub(crate) fn current(&self) -> ProcessId {
+        *lock(&self.current)
+    }
+
+    /// Does the process exist?
+    pub(crate) fn is_alive(&self, process: ProcessId) -> bool {
+        lock(&self.tasks).processes.contains_key(&process)
+    }
+
+    /// Ends at `deadline`, and not before another turn of the executor.
+    pub(crate) fn sleep_until(self: &Arc<Self>, deadline: SimTime) -> Sleep {
+        Sleep { kernel: self.clone(), deadline, timer: None, slept: false }
+    }
+
+    /// Calls `target` at `at`.
+    pub(crate) fn fire_at(&self, at: SimTime, target: Arc<dyn Fire>, token: u64) {
+        lock(&self.timers).set(at, Due::Fire(target, token));
+    }
+
+    /// Counts a step of whoever runs. One who takes too many while time stands still is torn out of its loop.
+    pub(crate) fn step(&self) {
+        let all = self.steps_all.fetch_add(1, Ordering::Relaxed);
+        if self.steps.fetch_add(1, Ordering::Relaxed) > STEPS_PER_INSTANT_MAX || all > STEPS_MAX {
+            panic::resume_unwind(Box::new(StepsExhausted));
+        }
+    }
+
+    /// Ends the world after the present step.
+    pub(crate) fn halt(&self, why: Halt) {
+        lock(&self.halt).get_or_insert(why);
+    }
+
+    /// Runs until `end` or until something stops the world.
+    pub(crate) fn run_until(&self, end: SimTime, engine: &Engine) -> Halt {
+        loop {
+            while let Some(id) = self.ready.take() {
+                if let Some(halt) = self.poll(id).or_else(|| lock(&self.halt).clone()) {
+                    return halt;
+                }
+            }
+            let Some(next) = lock(&self.timers).next_at() else { return Halt::Idle };
+            let now = self.now();
+            let at = next.min(end).max(now);
+            if at > now {
+                engine.advance(at.since(now));
+                self.now.store(at.as_nanos(), Ordering::Relaxed);
+                self.steps.store(0, Ordering::Relaxed);
+            }
+            if next > end {
+                return Halt::End;
+            }
+            loop {
+                let due = lock(&self.timers).take_due(at);
+                match due {
+                    Some(Due::Wake(waker)) => waker.wake(),
+                    Some(Due::Fire(target, token)) => target.fire(token),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Drops everything that is left, so that nothing outlives the world.
+    pub(crate) fn tear_down(&self) {
+        let all: Vec<ProcessId> = lock(&self.tasks).processes.keys().copied().collect();
+        for process in all {
+            self.kill(process);
+        }
+        *lock(&self.timers) = Timers::default();
+    }
+
+    fn poll(&self, id: usize) -> Option<Halt> {
+        let (mut future, wake, process) = {
+            let mut tasks = lock(&self.tasks);
+            let Tasks { all, processes, .. } = &mut *tasks;
+            let task = all.get_mut(id)?;
+            task.wake.queued.store(false, Ordering::Relaxed);
+            let home = processes.get_mut(&task.process)?;
+            if home.frozen {
+                home.parked.push(id);
+                return None;
+            }
+            (task.future.take()?, task.wake.clone(), task.process)
+        };
+        *lock(&self.current) = process;
+        let waker = Waker::from(wake.clone());
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| {
+            self.step();
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
+        let mut tasks = lock(&self.tasks);
+        // The task may have killed its own process, and its place may be another task's by now.
+        let task = tasks.all.get_mut(id).filter(|task| Arc::ptr_eq(&task.wake, &wake));
+        match (polled, task) {
+            (Ok(Poll::Pending), Some(task)) => {
+                task.future = Some(future);
+                None
+            }
+            (Ok(_), task) => {
+                if task.is_some() {
+                    tasks.all.remove(id);
+                    if let Some(home) = tasks.processes.get_mut(&process) {
+                        home.tasks.remove(&id);
+                    }
+                }
+                drop(tasks);
+                drop(future);
+                None
+            }
+            (Err(payload), task) => {
+                let name = task.map_or_else(String::new, |task| task.name.to_string());
+                drop(tasks);
+                // What a panic left behind may panic again when dropped; its world is over.
+                std::mem::forget(future);
+                Some(halt_of(name, payload))
+            }
+        }
+    }
+}
+
+fn halt_of(task: String, payload: Box<dyn Any + Send>) -> Halt {
+    if payload.is::<StepsExhausted>() {
+        return Halt::NoProgress { task };
+    }
+    Halt::Panic { task, message: crate::panics::message(&*payload) }
+}
+
+/// Carried by the unwinding that tears an endless loop apart.
+struct StepsExhausted;
+
+/// Tasks that are ready at this instant, each with its drawn place in the order.
+#[derive(Default)]
+struct Ready(Mutex<BinaryHeap<Reverse<(u64, usize)>>>);
+
+impl Ready {
+    fn take(&self) -> Option<usize> {
+        lock(&self.0).pop().map(|Reverse((_, id))| id)
+    }
+}
+
+struct TaskWake {
+    id: usize,
+    key: u64,
+    wakes: AtomicU64,
+    queued: AtomicBool,
+    ready: Arc<Ready>,
+}
+
+impl Wake for TaskWake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::Relaxed) {
+            let wakes = self.wakes.fetch_add(1, Ordering::Relaxed);
+            lock(&self.ready.0).push(Reverse((mix(self.key, wakes), self.id)));
+        }
+    }
+}
+
+/// The finalizer of splitmix64 over a key and a counter.
+fn mix(key: u64, count: u64) -> u64 {
+    let mut mixed = key ^ count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Ends at an instant of true time.
+pub(crate) struct Sleep {
+    kernel: Arc<Kernel>,
+    deadline: SimTime,
+    timer: Option<TimerKey>,
+    slept: bool,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.slept && this.kernel.now() >= this.deadline {
+            return Poll::Ready(());
+        }
+        this.kernel.step();
+        this.slept = true;
+        let mut timers = lock(&this.kernel.timers);
+        match this.timer.and_then(|key| timers.get_mut(key)) {
+            Some(Due::Wake(waker)) => waker.clone_from(cx.waker()),
+            _ => this.timer = Some(timers.set(this.deadline, Due::Wake(cx.waker().clone()))),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(key) = self.timer {
+            lock(&self.kernel.timers).cancel(key);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The network: ordered byte streams between nodes, with everything that goes wrong on real ones.
+//!
+//! A write is one segment. It leaves when the link has room, arrives after the link's latency and in order, and is
+//! acknowledged when it does. A segment that cannot get through is retransmitted with doubling pauses, as TCP does, so
+//! a healed partition is noticed late; after [`RETRANSMIT_LIMIT`] the sender gives the connection up.
+
+mod condition;
+mod connect;
+mod connection;
+mod stream;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use slab::Slab;
+
+pub(crate) use self::condition::{Active, Condition};
+pub use self::connect::{ConnectError, Listener};
+use self::connection::{Connection, Side};
+pub use self::stream::{Alpn, Stream};
+use crate::effects::{Effects, FaultId};
+use crate::kernel::{Kernel, lock};
+use crate::random::Streams;
+use crate::time::SimTime;
+use crate::trace::{NodeId, Trace};
+
+/// How long a sender retransmits before it gives a connection up: `tcp_retries2` of 15 on Linux, about 924 s.
+pub const RETRANSMIT_LIMIT: Duration = Duration::from_secs(924);
+/// The first pause before a retransmission, Linux's least retransmission time-out; it doubles each time.
+const RETRANSMIT_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause between two retransmissions (TCP_RTO_MAX on Linux).
+const RETRANSMIT_PAUSE_MAX: Duration = Duration::from_secs(120);
+/// Bytes under way or unread before a writer has to wait.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// Connections that wait to be accepted before further ones hang.
+const BACKLOG_MAX: usize = 1024;
+/// How long bytes take between two processes of one machine.
+const LOOPBACK_LATENCY: Duration = Duration::from_micros(20);
+
+/// What a link is like when nothing is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkProfile {
+    /// Time from sender to receiver, drawn uniformly for each segment.
+    pub latency: Range<Duration>,
+    /// Bytes a second, if limited.
+    pub bandwidth: Option<u64>,
+}
+
+impl Default for LinkProfile {
+    /// One to ten milliseconds and any number of bytes.
+    fn default() -> Self {
+        Self { latency: Duration::from_millis(1)..Duration::from_millis(10), bandwidth: None }
+    }
+}
+
+/// The network of one world.
+pub struct Net {
+    kernel: Arc<Kernel>,
+    streams: Streams,
+    trace: Arc<Trace>,
+    effects: Effects,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    hosts: BTreeMap<NodeId, Host>,
+    names: BTreeMap<Arc<str>, NodeId>,
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    conditions: Vec<Active>,
+    connections: Slab<Connection>,
+    connection_next: u64,
+    default_profile: LinkProfile,
+    profiles: BTreeMap<(NodeId, NodeId), LinkProfile>,
+}
+
+/// A machine as the network sees it.
+#[derive(Default)]
+struct Host {
+    name: Arc<str>,
+    up: bool,
+    frozen: bool,
+    /// Grows with each boot: what an earlier boot knew of connections, this one does not.
+    boot: u32,
+    listeners: BTreeMap<u16, Backlog>,
+}
+
+#[derive(Default)]
+struct Backlog {
+    waiting: VecDeque<Stream>,
+    acceptor: Option<Waker>,
+}
+
+struct Link {
+    profile: LinkProfile,
+    random: ChaCha8Rng,
+    /// When the last byte accepted so far has left.
+    free_at: SimTime,
+}
+
+impl Net {
+    pub(crate) fn new(kernel: Arc<Kernel>, streams: Streams, trace: Arc<Trace>, effects: Effects) -> Arc<Self> {
+        Arc::new(Self { kernel, streams, trace, effects, state: Mutex::default() })
+    }
+
+    /// Attaches a machine under its name.
+    pub(crate) fn attach(&self, node: NodeId, name: &str) {
+        let mut state = lock(&self.state);
+        let name: Arc<str> = name.into();
+        state.hosts.insert(node, Host { name: name.clone(), up: true, ..Host::default() });
+        state.names.insert(name, node);
+    }
+
+    /// Gives a machine one more name.
+    pub(crate) fn alias(&self, node: NodeId, name: &str) {
+        lock(&self.state).names.insert(name.into(), node);
+    }
+
+    /// Sets what links between two nodes are like, in both directions.
+    pub(crate) fn set_profile(&self, a: NodeId, b: NodeId, profile: &LinkProfile) {
+        let mut state = lock(&self.state);
+        for ends in [(a, b), (b, a)] {
+            state.profiles.insert(ends, profile.clone());
+            if let Some(link) = state.links.get_mut(&ends) {
+                link.profile = profile.clone();
+            }
+        }
+    }
+
+    /// Sets what links are like for which nothing else is said. It holds for links that were not used yet.
+    pub(crate) fn set_default_profile(&self, profile: LinkProfile) {
+        lock(&self.state).default_profile = profile;
+    }
+
+    /// Makes something go wrong.
+    pub(crate) fn impose(&self, condition: Active) {
+        lock(&self.state).conditions.push(condition);
+    }
+
+    /// Ends what a fault made go wrong.
+    pub(crate) fn lift(&self, fault: FaultId) {
+        lock(&self.state).conditions.retain(|active| active.fault != fault);
+    }
+
+    /// Resets every connection between two sets of nodes (`None`: any), from the middle: both ends notice at once.
+    pub(crate) fn reset_connections(&self, fault: FaultId, a: Option<NodeId>, b: Option<NodeId>) {
+        let mut state = lock(&self.state);
+        let matches = |connection: &Connection| {
+            let (x, y) = connection.nodes();
+            let either = |n: Option<NodeId>, m: Option<NodeId>| n.is_none_or(|n| n == x) && m.is_none_or(|m| m == y);
+            x != y && (either(a, b) || either(b, a))
+        };
+        let hit: Vec<usize> = state.connections.iter().filter(|(_, c)| matches(c)).map(|(slot, _)| slot).collect();
+        for slot in hit {
+            self.effects.count(fault);
+            self.break_both(&mut state, slot, std::io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    /// The machine is gone without a word: its peers hear nothing more.
+    pub(crate) fn host_down(&self, node: NodeId) {
+        let mut state = lock(&self.state);
+        let host = state.hosts.get_mut(&node).expect("every node is attached");
+        host.up = false;
+        host.boot += 1;
+        let listeners = std::mem::take(&mut host.listeners);
+        drop(state);
+        drop(listeners);
+    }
+
+    /// The machine is back, and knows nothing of its former connections.
+    pub(crate) fn host_up(&self, node: NodeId) {
+        lock(&self.state).hosts.get_mut(&node).expect("every node is attached").up = true;
+    }
+
+    /// The machine is suspended, or goes on.
+    pub(crate) fn host_frozen(&self, node: NodeId, frozen: bool) {
+        lock(&self.state).hosts.get_mut(&node).expect("every node is attached").frozen = frozen;
+    }
+
+    /// How many connections exist, half-open ones included.
+    pub fn connections(&self) -> usize {
+        lock(&self.state).connections.len()
+    }
+}
+
+impl Net {
+    /// The first condition of a kind on the way from one node to another, counted as having had an effect.
+    fn met<T>(&self, state: &State, ends: (NodeId, NodeId), pick: impl Fn(Condition) -> Option<T>) -> Option<T> {
+        let active = state.conditions.iter().filter(|active| active.holds_for(ends.0, ends.1));
+        let (fault, found) = active.into_iter().find_map(|active| Some((active.fault, pick(active.what)?)))?;
+        self.effects.count(fault);
+        Some(found)
+    }
+
+    /// Can anything sent now get from one node to another?
+    fn is_open(&self, state: &State, from: NodeId, to: NodeId) -> bool {
+        let reachable = state.hosts.get(&to).is_some_and(|host| host.up && !host.frozen)
+            && state.hosts.get(&from).is_some_and(|host| !host.frozen);
+        reachable && self.met(state, (from, to), |what| (what == Condition::Cut).then_some(())).is_none()
+    }
+
+    /// Draws when something of so many bytes that is sent now arrives.
+    fn arrival(&self, state: &mut State, from: NodeId, to: NodeId, bytes: usize) -> SimTime {
+        let now = self.kernel.now();
+        if from == to {
+            return now + LOOPBACK_LATENCY;
+        }
+        let extra =
+            self.met(state, (from, to), |what| if let Condition::Slow(extra) = what { Some(extra) } else { None });
+        let narrow =
+            self.met(state, (from, to), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None });
+        let State { hosts, links, profiles, default_profile, .. } = state;
+        let link = links.entry((from, to)).or_insert_with(|| {
+            let profile = profiles.get(&(from, to)).unwrap_or(default_profile).clone();
+            let random = self.streams.stream(&format!("link:{}->{}", hosts[&from].name, hosts[&to].name));
+            Link { profile, random, free_at: SimTime::ZERO }
+        });
+        let rate = match (link.profile.bandwidth, narrow) {
+            (Some(own), Some(narrow)) => Some(own.min(narrow)),
+            (own, narrow) => own.or(narrow),
+        };
+        if let Some(rate) = rate {
+            let nanos = bytes as u64 * 1_000_000_000 / rate.max(1);
+            link.free_at = link.free_at.max(now) + Duration::from_nanos(nanos);
+        }
+        let latency = squall_protocol::random::uniform(&mut link.random, link.profile.latency.clone());
+        link.free_at.max(now) + latency + extra.unwrap_or_default()
+    }
+}

@@ -1,0 +1,205 @@
+//! A world: nodes, the network between them, a journal and a trace, all drawn from one seed.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand_chacha::ChaCha8Rng;
+use squall_protocol::{Fact, Ledger};
+
+use crate::effects::Effects;
+use crate::engine::Engine;
+use crate::journal::{Entry, Journal, NodeLedger};
+use crate::kernel::{Halt, Kernel, ProcessId, Sleep, lock};
+use crate::net::{LinkProfile, Net};
+use crate::node::{Node, NodeState};
+use crate::panics;
+use crate::random::Streams;
+use crate::time::SimTime;
+use crate::trace::{Event, Keep, NodeId, Trace};
+
+/// What is left of a world that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why it ended.
+    pub halt: Halt,
+    /// When, in true time.
+    pub at: SimTime,
+    /// The digest of every event: equal for equal runs, and for them alone.
+    pub digest: String,
+    /// How many requests were answered.
+    pub exchanges: u64,
+    /// Every fact, in order.
+    pub journal: Vec<Entry>,
+    /// Every event, if they were kept.
+    pub events: Vec<Event>,
+    /// What each fault did.
+    pub effects: Effects,
+    /// The names of the nodes, by [`NodeId`].
+    pub nodes: Vec<String>,
+}
+
+/// Runs the world that `build` furnishes until `end`, on this thread. Nothing but `seed` and `build` decides anything.
+pub fn run(seed: u64, keep: Keep, end: SimTime, build: impl FnOnce(&World)) -> Ended {
+    panics::quietly(|| {
+        Engine::run(seed, |engine| {
+            let world = World::new(seed, keep);
+            build(&world);
+            let halt = world.inner.kernel.run_until(end, engine);
+            world.end(halt)
+        })
+    })
+}
+
+/// A world that runs. Handles are cheap to clone and all mean the same one.
+#[derive(Clone)]
+pub struct World {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) streams: Streams,
+    pub(crate) net: Arc<Net>,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) journal: Journal,
+    pub(crate) effects: Effects,
+    pub(crate) nodes: Mutex<Vec<Arc<NodeState>>>,
+    requests: AtomicU64,
+    exchanges: AtomicU64,
+}
+
+impl World {
+    fn new(seed: u64, keep: Keep) -> Self {
+        let streams = Streams::new(seed);
+        let kernel = Kernel::new(streams.decision("order", 0));
+        let trace = Arc::new(Trace::new(keep));
+        let effects = Effects::default();
+        let inner = Inner {
+            net: Net::new(kernel.clone(), streams.clone(), trace.clone(), effects.clone()),
+            journal: Journal::new(kernel.clone(), trace.clone()),
+            kernel,
+            streams,
+            trace,
+            effects,
+            nodes: Mutex::default(),
+            requests: AtomicU64::new(0),
+            exchanges: AtomicU64::new(0),
+        };
+        let world = Self { inner: Arc::new(inner) };
+        world.node("world");
+        world
+    }
+
+    /// True time.
+    pub fn now(&self) -> SimTime {
+        self.inner.kernel.now()
+    }
+
+    /// A stream of randomness for one purpose, from its beginning. Equal purposes draw equal numbers.
+    pub fn stream(&self, purpose: &str) -> ChaCha8Rng {
+        self.inner.streams.stream(purpose)
+    }
+
+    /// The streams of the world's seed.
+    pub fn streams(&self) -> &Streams {
+        &self.inner.streams
+    }
+
+    /// Adds a machine. Its name is also the name of its host in the network.
+    pub fn node(&self, name: &str) -> Node {
+        let mut nodes = lock(&self.inner.nodes);
+        let id = NodeId(u32::try_from(nodes.len()).expect("fewer than four thousand million nodes"));
+        self.inner.net.attach(id, name);
+        nodes.push(Arc::new(NodeState::new(id, name, &self.inner.kernel)));
+        let state = nodes[id.0 as usize].clone();
+        Node { world: self.clone(), state }
+    }
+
+    /// The machine of this name.
+    pub fn find(&self, name: &str) -> Option<Node> {
+        let state = lock(&self.inner.nodes).iter().find(|state| &*state.name == name)?.clone();
+        Some(Node { world: self.clone(), state })
+    }
+
+    /// Every machine's name, by [`NodeId`]; the first is the world itself.
+    pub fn node_names(&self) -> Vec<String> {
+        lock(&self.inner.nodes).iter().map(|state| state.name.to_string()).collect()
+    }
+
+    /// Sets what links between two nodes are like, in both directions.
+    pub fn link(&self, a: &Node, b: &Node, profile: &LinkProfile) {
+        self.inner.net.set_profile(a.id(), b.id(), profile);
+    }
+
+    /// Sets what links are like for which nothing else is said.
+    pub fn links(&self, profile: LinkProfile) {
+        self.inner.net.set_default_profile(profile);
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Arc<Net> {
+        &self.inner.net
+    }
+
+    /// What each fault did so far.
+    pub fn effects(&self) -> &Effects {
+        &self.inner.effects
+    }
+
+    /// Runs something that belongs to no machine: a workload, a fault, a supervisor.
+    pub fn spawn(&self, name: &str, future: impl Future<Output = ()> + Send + 'static) {
+        self.inner.kernel.spawn(ProcessId::WORLD, name, future);
+    }
+
+    /// Ends at an instant of true time.
+    pub fn sleep_until(&self, at: SimTime) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let sleep: Sleep = self.inner.kernel.sleep_until(at);
+        sleep
+    }
+
+    /// Ends after some true time.
+    pub fn sleep(&self, duration: std::time::Duration) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// Writes a fact that concerns no machine.
+    pub fn record(&self, fact: Fact) {
+        self.inner.journal.record(NodeId::WORLD, fact);
+    }
+
+    /// The journal, as `node` writes it.
+    pub(crate) fn ledger(&self, node: NodeId) -> Arc<dyn Ledger> {
+        Arc::new(NodeLedger { journal: self.inner.journal.clone(), node })
+    }
+
+    /// Ends the world now.
+    pub fn stop(&self) {
+        self.inner.kernel.halt(Halt::End);
+    }
+
+    pub(crate) fn next_request(&self) -> u64 {
+        self.inner.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_exchange(&self) {
+        self.inner.exchanges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self, halt: Halt) -> Ended {
+        let inner = &self.inner;
+        let ended = Ended {
+            halt,
+            at: self.now(),
+            digest: inner.trace.digest(),
+            exchanges: inner.exchanges.load(Ordering::Relaxed),
+            journal: inner.journal.take(),
+            events: inner.trace.take_events(),
+            effects: inner.effects.clone(),
+            nodes: self.node_names(),
+        };
+        inner.kernel.tear_down();
+        lock(&inner.nodes).clear();
+        ended
+    }
+}
