@@ -27,7 +27,7 @@ pub struct Node {
 pub(crate) struct NodeState {
     pub(crate) id: NodeId,
     pub(crate) name: Arc<str>,
-    clock: NodeClock,
+    clock: Arc<NodeClock>,
     disk: SimDisk,
     power: Mutex<Power>,
     /// Told whenever the machine boots or goes on.
@@ -49,7 +49,7 @@ impl NodeState {
         Self {
             id,
             name: name.into(),
-            clock: NodeClock::new(kernel.clone()),
+            clock: Arc::new(NodeClock::new(kernel.clone())),
             disk: SimDisk::default(),
             power: Mutex::default(),
             changed: Event::new(),
@@ -86,7 +86,7 @@ impl Node {
 
     /// The machine's clock, as its processes read it.
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.state.clock.clone())
+        self.state.clock.clone()
     }
 
     /// The machine's disk.

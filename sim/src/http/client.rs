@@ -1,12 +1,9 @@
 //! The HTTP client of a process: connections are reused, and closed with the process.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response, Version};
@@ -16,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use squall_protocol::hyper_errors::transport_error;
 use squall_protocol::{Body, Http, TransportError};
+use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
@@ -27,43 +25,54 @@ use crate::trace::What;
 
 /// A new client for a process.
 pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
-    BoxCloneSyncService::new(Client { inner: Arc::new(Inner { node: node.clone(), process, pool: Arc::default() }) })
+    let inner = Arc::new(Inner { node: node.clone(), process, pool: Arc::default() });
+    BoxCloneSyncService::new(service_fn(move |request| {
+        let inner = inner.clone();
+        async move {
+            inner.node.world().inner.kernel.step();
+            let mut told = Told::sent(&inner.node, &request);
+            let answer = inner.send(request).await;
+            told.ended(&answer);
+            answer
+        }
+    }))
 }
 
 /// A server, and the protocol spoken with it.
 pub(crate) type Place = (Authority, Alpn);
 
-/// Connections that wait for their next request.
+/// Connections that wait for their next request. A process talks to few servers, so a search by comparison will do.
 #[derive(Default)]
 pub(crate) struct Pool {
-    h1: BTreeMap<String, Vec<H1>>,
-    h2: BTreeMap<String, http2::SendRequest<Body>>,
+    h1: Vec<(Authority, H1)>,
+    h2: Vec<(Authority, http2::SendRequest<Body>)>,
 }
 
 impl Pool {
     pub(crate) fn put(&mut self, place: Place, connection: H1) {
-        self.h1.entry(place.0.to_string()).or_default().push(connection);
+        self.h1.push((place.0, connection));
     }
 
+    /// The idle connection that was used last.
     fn take(&mut self, place: &Place) -> Option<H1> {
-        let idle = self.h1.get_mut(place.0.as_str())?;
-        while let Some(mut connection) = idle.pop() {
+        loop {
+            let found = self.h1.iter().rposition(|(authority, _)| *authority == place.0)?;
+            let (_, mut connection) = self.h1.swap_remove(found);
             if connection.is_usable() {
                 return Some(connection);
             }
         }
-        None
     }
 
     fn shared(&mut self, place: &Place) -> Option<http2::SendRequest<Body>> {
-        let sender = self.h2.get(place.0.as_str()).filter(|sender| !sender.is_closed())?;
+        self.h2.retain(|(_, sender)| !sender.is_closed());
+        let (_, sender) = self.h2.iter().find(|(authority, _)| *authority == place.0)?;
         Some(sender.clone())
     }
-}
 
-#[derive(Clone)]
-struct Client {
-    inner: Arc<Inner>,
+    fn share(&mut self, place: &Place, sender: http2::SendRequest<Body>) {
+        self.h2.push((place.0.clone(), sender));
+    }
 }
 
 struct Inner {
@@ -72,36 +81,14 @@ struct Inner {
     pool: Arc<Mutex<Pool>>,
 }
 
-impl tower::Service<Request<Body>> for Client {
-    type Response = Response<Body>;
-    type Error = TransportError;
-    type Future = BoxFuture<'static, Result<Response<Body>, TransportError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let inner = self.inner.clone();
-        async move {
-            let world = inner.node.world();
-            world.inner.kernel.step();
-            let mut told = Told::sent(&inner.node, &request);
-            let answer = inner.send(request).await;
-            told.ended(&answer);
-            answer
-        }
-        .boxed()
-    }
-}
-
 impl Inner {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
         let Some(authority) = request.uri().authority().cloned() else {
             return Err(TransportError::Protocol(format!("{} names no host", request.uri())));
         };
         match request.version() {
-            Version::HTTP_2 => self.send_h2(request, (authority, Alpn::H2)).await,
+            // Boxed, so that the far more common requests over HTTP/1.1 do not carry its size.
+            Version::HTTP_2 => Box::pin(self.send_h2(request, (authority, Alpn::H2))).await,
             _ => self.send_h1(to_origin_form(request, &authority)?, (authority, Alpn::H1)).await,
         }
     }
@@ -112,7 +99,7 @@ impl Inner {
             let reused = idle.is_some();
             let connection = match idle {
                 Some(connection) => connection,
-                None => H1::open(self.connect(&place).await?).await?,
+                None => Box::pin(self.open_h1(&place)).await?,
             };
             match connection.exchange(request, &self.pool, &place).await {
                 Ok(response) => return Ok(response),
@@ -133,6 +120,10 @@ impl Inner {
         Ok(response.map(|incoming| H2Body(incoming).boxed_unsync()))
     }
 
+    async fn open_h1(&self, place: &Place) -> Result<H1, TransportError> {
+        H1::open(self.connect(place).await?).await
+    }
+
     async fn open_h2(&self, place: &Place) -> Result<http2::SendRequest<Body>, TransportError> {
         let stream = self.connect(place).await?;
         let kernel = self.node.world().inner.kernel.clone();
@@ -142,7 +133,7 @@ impl Inner {
             // Every request on the connection learns of its end by itself.
             let _ = driver.await;
         });
-        lock(&self.pool).h2.insert(place.0.to_string(), sender.clone());
+        lock(&self.pool).share(place, sender.clone());
         Ok(sender)
     }
 
