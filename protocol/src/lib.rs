@@ -10,8 +10,10 @@
 //!
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
+pub mod actions;
 pub mod clock;
 pub mod disk;
+pub mod distributed_task;
 pub mod facts;
 pub mod http;
 #[cfg(feature = "live")]

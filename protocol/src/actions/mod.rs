@@ -1,0 +1,4 @@
+//! The GitHub Actions runner and its server: the V1 flow over the distributed-task protocol, the V2 flow over the broker
+//! and the run service.
+
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The distributed-task protocol, which Azure Pipelines and the GitHub Actions runner share.
+
+pub mod wire;
