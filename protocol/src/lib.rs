@@ -16,6 +16,7 @@ pub mod disk;
 pub mod distributed_task;
 pub mod facts;
 pub mod http;
+pub mod jwt;
 #[cfg(feature = "live")]
 pub mod live;
 pub mod random;
