@@ -12,16 +12,22 @@
 
 pub mod actions;
 pub mod clock;
+pub mod deadlines;
 pub mod disk;
 pub mod distributed_task;
 pub mod facts;
 pub mod http;
 pub mod jwt;
+pub mod lease;
 #[cfg(feature = "live")]
 pub mod live;
+pub mod queue;
 pub mod random;
 pub mod retry;
+pub mod session;
+pub mod signal;
 pub mod supervise;
+pub mod token;
 pub mod workers;
 
 pub use clock::{Clock, Mono, Timeout};
