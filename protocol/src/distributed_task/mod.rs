@@ -8,4 +8,5 @@ pub mod failure;
 pub mod http_retry;
 pub mod line;
 pub mod retry_request;
+pub mod task_server;
 pub mod wire;
