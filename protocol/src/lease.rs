@@ -23,7 +23,7 @@ pub enum Fencing {
 pub struct Lease<H> {
     /// Who has it.
     pub holder: H,
-    /// Larger than that of every earlier lease of the table.
+    /// Larger than every token that was allotted before it.
     pub token: u64,
     /// Until when, if nobody renews it.
     pub until: Timestamp,
@@ -63,16 +63,21 @@ impl<R: Ord + Clone, H: Clone> LeaseTable<R, H> {
         Self { life, fencing, last_token: 0, leases: BTreeMap::new(), ends: Deadlines::default() }
     }
 
-    /// Grants a lease. What has ended by `now` must have been taken out with [`LeaseTable::expire`].
+    /// The token of a lease that will be granted: it can be told to the holder before.
+    pub fn allot(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    /// Grants a lease with an allotted token. What has ended by `now` must have been taken out with [`LeaseTable::expire`].
     ///
     /// # Errors
     /// [`Held`] when there is one.
-    pub fn grant(&mut self, resource: R, holder: H, now: Timestamp) -> Result<Lease<H>, Held<H>> {
+    pub fn grant(&mut self, resource: R, holder: H, token: u64, now: Timestamp) -> Result<Lease<H>, Held<H>> {
         if let Some(held) = self.leases.get(&resource) {
             return Err(Held { by: held.holder.clone() });
         }
-        self.last_token += 1;
-        let lease = Lease { holder, token: self.last_token, until: after(now, self.life) };
+        let lease = Lease { holder, token, until: after(now, self.life) };
         self.ends.set(resource.clone(), lease.until);
         self.leases.insert(resource, lease.clone());
         Ok(lease)
@@ -145,6 +150,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn grant(table: &mut LeaseTable<u8, u8>, holder: u8, now: i64) -> Result<Lease<u8>, Held<u8>> {
+        let token = table.allot();
+        table.grant(1, holder, token, at(now))
+    }
+
     fn table(fencing: Fencing) -> LeaseTable<u8, u8> {
         LeaseTable::new(Duration::from_secs(10), fencing)
     }
@@ -152,8 +162,8 @@ mod tests {
     #[test]
     fn a_lease_ends_unless_it_is_renewed() {
         let mut table = table(Fencing::Ignored);
-        assert_eq!(table.grant(1, 7, at(0)), Ok(Lease { holder: 7, token: 1, until: at(10) }));
-        assert_eq!(table.grant(1, 8, at(5)), Err(Held { by: 7 }));
+        assert_eq!(grant(&mut table, 7, 0), Ok(Lease { holder: 7, token: 1, until: at(10) }));
+        assert_eq!(grant(&mut table, 8, 5), Err(Held { by: 7 }));
         assert_eq!(table.renew(&1, None, at(9)).map(|lease| lease.until), Ok(at(19)));
         assert_eq!(table.expire(at(18)), None);
         assert_eq!(table.expire(at(19)).map(|(resource, lease)| (resource, lease.holder)), Some((1, 7)));
@@ -163,9 +173,9 @@ mod tests {
     #[test]
     fn an_earlier_holder_is_fenced_off() {
         let mut fenced = table(Fencing::Checked);
-        let first = fenced.grant(1, 7, at(0)).unwrap();
+        let first = grant(&mut fenced, 7, 0).unwrap();
         fenced.expire(at(10)).unwrap();
-        let second = fenced.grant(1, 8, at(10)).unwrap();
+        let second = grant(&mut fenced, 8, 10).unwrap();
         assert!(second.token > first.token);
         assert_eq!(fenced.renew(&1, Some(first.token), at(11)), Err(NoLease::Stale));
         assert_eq!(fenced.renew(&1, None, at(11)), Err(NoLease::Stale));
@@ -173,9 +183,9 @@ mod tests {
         assert_eq!(fenced.release(&1, Some(second.token)).map(|lease| lease.holder), Ok(8));
 
         let mut open = table(Fencing::Ignored);
-        let first = open.grant(1, 7, at(0)).unwrap();
+        let first = grant(&mut open, 7, 0).unwrap();
         open.expire(at(10)).unwrap();
-        open.grant(1, 8, at(10)).unwrap();
+        grant(&mut open, 8, 10).unwrap();
         assert_eq!(open.renew(&1, Some(first.token), at(11)).map(|lease| lease.holder), Ok(8));
     }
 
@@ -212,11 +222,12 @@ mod tests {
                 };
                 match step {
                     Step::Grant(resource, holder) => {
-                        let answer = table.grant(resource, holder, at(now));
+                        let token = table.allot();
+                        let answer = table.grant(resource, holder, token, at(now));
                         match model.get(&resource) {
                             Some((by, ..)) => prop_assert_eq!(answer, Err(Held { by: *by })),
                             None => {
-                                let token = answer.expect("nobody held it").token;
+                                prop_assert!(answer.is_ok_and(|lease| lease.token == token));
                                 prop_assert!(token > last, "tokens grow");
                                 last = token;
                                 model.insert(resource, (holder, token, now + 10));

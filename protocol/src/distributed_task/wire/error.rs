@@ -38,6 +38,8 @@ pub enum Exception {
     JsonSerialization,
     RequestTooLong,
     NoSuchRoute,
+    NoSuchMethod,
+    UnauthorizedRequest,
 }
 
 /// In which library an exception lives.
@@ -47,10 +49,11 @@ enum Home {
     System,
     Json,
     Web,
+    Framework,
 }
 
 impl Exception {
-    const ALL: [Exception; 21] = [
+    const ALL: [Exception; 23] = [
         Self::TaskAgentSessionConflict,
         Self::TaskAgentSessionExpired,
         Self::TaskAgentNotFound,
@@ -72,6 +75,8 @@ impl Exception {
         Self::JsonSerialization,
         Self::RequestTooLong,
         Self::NoSuchRoute,
+        Self::NoSuchMethod,
+        Self::UnauthorizedRequest,
     ];
 
     /// The name by which clients know it.
@@ -85,7 +90,7 @@ impl Exception {
     }
 
     const fn row(self) -> (&'static str, StatusCode, Home) {
-        use Home::{Common, DistributedTask, Json, System, Web};
+        use Home::{Common, DistributedTask, Framework, Json, System, Web};
         use StatusCode as S;
         match self {
             Self::TaskAgentSessionConflict => ("TaskAgentSessionConflictException", S::CONFLICT, DistributedTask),
@@ -121,6 +126,8 @@ impl Exception {
             Self::JsonSerialization => ("JsonSerializationException", S::BAD_REQUEST, Json),
             Self::RequestTooLong => ("HttpException", S::PAYLOAD_TOO_LARGE, Web),
             Self::NoSuchRoute => ("HttpException", S::NOT_FOUND, Web),
+            Self::NoSuchMethod => ("HttpException", S::METHOD_NOT_ALLOWED, Web),
+            Self::UnauthorizedRequest => ("UnauthorizedRequestException", S::UNAUTHORIZED, Framework),
         }
     }
 
@@ -139,6 +146,9 @@ impl Exception {
             }
             (Home::System, _) => ("System", "mscorlib"),
             (Home::Json, _) => ("Newtonsoft.Json", "Newtonsoft.Json"),
+            (Home::Framework, _) => {
+                ("Microsoft.TeamFoundation.Framework.Server", "Microsoft.TeamFoundation.Framework.Server")
+            }
             (Home::Web, _) => ("System.Web", "System.Web"),
         };
         format!("{namespace}.{key}, {assembly}")
@@ -147,7 +157,7 @@ impl Exception {
     /// Exceptions of the services themselves have this event id, those of the platform have zero.
     const fn event_id(self) -> i32 {
         match self.row().2 {
-            Home::DistributedTask | Home::Common => 3_000,
+            Home::DistributedTask | Home::Common | Home::Framework => 3_000,
             Home::System | Home::Json | Home::Web => 0,
         }
     }
