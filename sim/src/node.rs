@@ -109,7 +109,8 @@ impl Node {
         self.world.ledger(self.id())
     }
 
-    /// Starts a process that nobody supervises, for as long as the machine runs.
+    /// Starts a process that nobody supervises, for as long as the machine runs. On a machine that is down it is dead
+    /// from the start.
     pub fn start<F>(&self, name: &str, main: impl FnOnce(Process) -> F) -> Process
     where
         F: Future<Output = ()> + Send + 'static,
@@ -129,10 +130,12 @@ impl Node {
         let kernel = &self.world.inner.kernel;
         let id = kernel.new_process();
         let mut power = lock(&self.state.power);
-        power.processes.insert(id);
         power.processes_ever += 1;
-        if power.frozen {
-            kernel.freeze(id, true);
+        if power.down {
+            kernel.kill(id);
+        } else {
+            power.processes.insert(id);
+            kernel.freeze(id, power.frozen);
         }
         let name = format!("{}/{name}", self.state.name);
         let incarnation = power.processes_ever;

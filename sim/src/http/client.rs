@@ -1,9 +1,10 @@
 //! The HTTP client of a process: connections are reused, and closed with the process.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response, Version};
@@ -17,15 +18,19 @@ use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
+use super::pool::{Found, H2, Opening, Place, Pool};
 use super::rt::ProcessExecutor;
 use crate::kernel::{ProcessId, lock};
-use crate::net::{Alpn, ConnectError};
+use crate::net::{Alpn, ConnectError, Stream};
 use crate::node::Node;
 use crate::trace::What;
 
-/// A new client for a process.
+/// A new client for a process, whose connections end with it.
 pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
-    let inner = Arc::new(Inner { node: node.clone(), process, pool: Arc::default() });
+    let pool = Arc::new(Mutex::new(Pool::default()));
+    let inner = Inner { node: node.clone(), process, pool: Arc::downgrade(&pool) };
+    node.world().inner.kernel.entrust(process, pool);
+    let inner = Arc::new(inner);
     BoxCloneSyncService::new(service_fn(move |request| {
         let inner = inner.clone();
         async move {
@@ -38,47 +43,10 @@ pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
     }))
 }
 
-/// A server, and the protocol spoken with it.
-pub(crate) type Place = (Authority, Alpn);
-
-/// Connections that wait for their next request. A process talks to few servers, so a search by comparison will do.
-#[derive(Default)]
-pub(crate) struct Pool {
-    h1: Vec<(Authority, H1)>,
-    h2: Vec<(Authority, http2::SendRequest<Body>)>,
-}
-
-impl Pool {
-    pub(crate) fn put(&mut self, place: Place, connection: H1) {
-        self.h1.push((place.0, connection));
-    }
-
-    /// The idle connection that was used last.
-    fn take(&mut self, place: &Place) -> Option<H1> {
-        loop {
-            let found = self.h1.iter().rposition(|(authority, _)| *authority == place.0)?;
-            let (_, mut connection) = self.h1.swap_remove(found);
-            if connection.is_usable() {
-                return Some(connection);
-            }
-        }
-    }
-
-    fn shared(&mut self, place: &Place) -> Option<http2::SendRequest<Body>> {
-        self.h2.retain(|(_, sender)| !sender.is_closed());
-        let (_, sender) = self.h2.iter().find(|(authority, _)| *authority == place.0)?;
-        Some(sender.clone())
-    }
-
-    fn share(&mut self, place: &Place, sender: http2::SendRequest<Body>) {
-        self.h2.push((place.0.clone(), sender));
-    }
-}
-
 struct Inner {
     node: Node,
     process: ProcessId,
-    pool: Arc<Mutex<Pool>>,
+    pool: Weak<Mutex<Pool>>,
 }
 
 impl Inner {
@@ -95,11 +63,11 @@ impl Inner {
 
     async fn send_h1(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
         loop {
-            let idle = lock(&self.pool).take(&place);
+            let idle = self.idle(&place);
             let reused = idle.is_some();
             let connection = match idle {
                 Some(connection) => connection,
-                None => Box::pin(self.open_h1(&place)).await?,
+                None => H1::open(self.connect(&place).await?).await?,
             };
             match connection.exchange(request, &self.pool, &place).await {
                 Ok(response) => return Ok(response),
@@ -110,42 +78,85 @@ impl Inner {
         }
     }
 
-    async fn send_h2(&self, request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
-        let shared = lock(&self.pool).shared(&place);
-        let mut sender = match shared {
-            Some(sender) => sender,
-            None => self.open_h2(&place).await?,
+    /// An idle connection that is still good.
+    fn idle(&self, place: &Place) -> Option<H1> {
+        let pool = self.pool.upgrade()?;
+        loop {
+            // Outside the lock: a connection that is looked at may still send a body that comes from another one.
+            let mut connection = lock(&pool).take(place)?;
+            if connection.is_usable() {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn send_h2(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
+        loop {
+            let found = self.pool.upgrade().and_then(|pool| lock(&pool).shared(&place));
+            let reused = found.is_some();
+            let H2 { mut sender, connection } = match found {
+                Some(Found::Open(h2)) => h2,
+                Some(Found::Opening(opening)) => self.opened(&place, opening).await?,
+                None => self.opened(&place, self.open_h2(&place)).await?,
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response.map(|incoming| H2Body(incoming).boxed_unsync())),
+                Err(mut failed) => {
+                    if let Some(pool) = self.pool.upgrade() {
+                        lock(&pool).forget(&place, connection);
+                    }
+                    match failed.take_message() {
+                        Some(unsent) if reused => request = unsent,
+                        _ => return Err(transport_error(failed.error())),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a connection that all who need one at the same time wait for and share.
+    fn open_h2(&self, place: &Place) -> Opening {
+        let (node, process, of) = (self.node.clone(), self.process, place.clone());
+        let opening = async move {
+            let stream = connect(&node, &of).await?;
+            let connection = stream.connection();
+            let kernel = &node.world().inner.kernel;
+            let executor = ProcessExecutor { kernel: kernel.clone(), process };
+            let (sender, driver) = http2::handshake(executor, stream).await.map_err(|error| transport_error(&error))?;
+            kernel.spawn(process, "h2-connection", async move {
+                // Every request on the connection learns of its end by itself.
+                let _ = driver.await;
+            });
+            Ok(H2 { sender, connection })
         };
-        let response = sender.send_request(request).await.map_err(|error| transport_error(&error))?;
-        Ok(response.map(|incoming| H2Body(incoming).boxed_unsync()))
+        let opening = opening.boxed().shared();
+        if let Some(pool) = self.pool.upgrade() {
+            lock(&pool).opening(place, &opening);
+        }
+        opening
     }
 
-    async fn open_h1(&self, place: &Place) -> Result<H1, TransportError> {
-        H1::open(self.connect(place).await?).await
+    async fn opened(&self, place: &Place, opening: Opening) -> Result<H2, TransportError> {
+        let h2 = opening.await?;
+        if let Some(pool) = self.pool.upgrade() {
+            lock(&pool).opened(place, &h2);
+        }
+        Ok(h2)
     }
 
-    async fn open_h2(&self, place: &Place) -> Result<http2::SendRequest<Body>, TransportError> {
-        let stream = self.connect(place).await?;
-        let kernel = self.node.world().inner.kernel.clone();
-        let executor = ProcessExecutor { kernel: kernel.clone(), process: self.process };
-        let (sender, driver) = http2::handshake(executor, stream).await.map_err(|error| transport_error(&error))?;
-        kernel.spawn(self.process, "h2-connection", async move {
-            // Every request on the connection learns of its end by itself.
-            let _ = driver.await;
-        });
-        lock(&self.pool).share(place, sender.clone());
-        Ok(sender)
+    async fn connect(&self, place: &Place) -> Result<Stream, TransportError> {
+        connect(&self.node, place).await
     }
+}
 
-    async fn connect(&self, place: &Place) -> Result<crate::net::Stream, TransportError> {
-        let (host, port) = (place.0.host(), place.0.port_u16().unwrap_or(80));
-        let connected = self.node.world().inner.net.connect(self.node.id(), host, port, place.1).await;
-        connected.map_err(|error| match error {
-            ConnectError::NoName => TransportError::Dns { host: host.to_owned() },
-            ConnectError::Refused => TransportError::Refused,
-            ConnectError::TimedOut => TransportError::TimedOut,
-        })
-    }
+async fn connect(node: &Node, place: &Place) -> Result<Stream, TransportError> {
+    let (host, port) = (place.0.host(), place.0.port_u16().unwrap_or(80));
+    let connected = node.world().inner.net.connect(node.id(), host, port, place.1).await;
+    connected.map_err(|error| match error {
+        ConnectError::NoName => TransportError::Dns { host: host.to_owned() },
+        ConnectError::Refused => TransportError::Refused,
+        ConnectError::TimedOut => TransportError::TimedOut,
+    })
 }
 
 /// HTTP/1.1 names the path in the request line and the host in a header.
