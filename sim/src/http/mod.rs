@@ -5,4 +5,5 @@ mod exchange;
 mod rt;
 mod server;
 
-pub use self::server::{BoxError, serve, serve_connection};
+pub use self::server::{serve, serve_connection};
+pub use crate::gateway::BoxError;
