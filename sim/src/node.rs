@@ -1,6 +1,7 @@
 //! Nodes: machines with a clock, a disk and processes, that crash, freeze and boot again.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +12,12 @@ use squall_protocol::{Clock, Disk, Ledger, Random};
 
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
+use crate::effects::FaultId;
+use crate::gateway::{GatewayLayer, Witness};
 use crate::kernel::{Kernel, ProcessId, lock};
 use crate::net::Listener;
 use crate::process::Process;
-use crate::trace::NodeId;
+use crate::trace::{NodeId, What};
 use crate::world::World;
 
 /// A machine. Handles are cheap to clone and mean the same one.
@@ -107,6 +110,13 @@ impl Node {
     /// The journal, as this machine's part of the world writes it.
     pub fn ledger(&self) -> Arc<dyn Ledger> {
         self.world.ledger(self.id())
+    }
+
+    /// What stands before every server of this machine.
+    pub fn gateway(&self) -> GatewayLayer {
+        let rules = self.world.inner.rules.clone();
+        GatewayLayer::new(self.state.name.clone(), rules, self.clock())
+            .witnessed_by(Arc::new(NodeWitness(self.clone())))
     }
 
     /// Starts a process that nobody supervises, for as long as the machine runs. On a machine that is down it is dead
@@ -241,5 +251,19 @@ impl Node {
     /// Sleeps by the machine's own clock.
     pub async fn sleep(&self, duration: Duration) {
         self.state.clock.sleep(duration).await;
+    }
+}
+
+/// Notes what a machine's gateway does in the trace.
+struct NodeWitness(Node);
+
+impl Witness for NodeWitness {
+    fn saw(&self, fault: FaultId, kind: &str, what: fmt::Arguments<'_>) {
+        let world = self.0.world();
+        world.inner.trace.note(world.now(), self.0.id(), || What::Fault {
+            fault,
+            kind: kind.to_owned(),
+            what: what.to_string(),
+        });
     }
 }

@@ -9,12 +9,15 @@ use squall_protocol::{Fact, Ledger};
 
 use crate::effects::Effects;
 use crate::engine::Engine;
+use crate::fault::inject::SystemFaults;
+use crate::gateway::Rules;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep, lock};
 use crate::net::{LinkProfile, Net};
 use crate::node::{Node, NodeState};
 use crate::panics;
 use crate::random::Streams;
+use crate::service::Service;
 use crate::time::SimTime;
 use crate::trace::{Event, Keep, NodeId, Trace};
 
@@ -64,6 +67,9 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     pub(crate) effects: Effects,
     pub(crate) nodes: Mutex<Vec<Arc<NodeState>>>,
+    pub(crate) rules: Rules,
+    services: Mutex<Vec<Service>>,
+    pub(crate) system_faults: Mutex<SystemFaults>,
     requests: AtomicU64,
     exchanges: AtomicU64,
 }
@@ -74,6 +80,7 @@ impl World {
         let kernel = Kernel::new(streams.decision("order", 0));
         let trace = Arc::new(Trace::new(keep));
         let effects = Effects::default();
+        let rules = Rules::new(streams.clone(), effects.clone());
         let inner = Inner {
             net: Net::new(kernel.clone(), streams.clone(), trace.clone(), effects.clone()),
             journal: Journal::new(kernel.clone(), trace.clone()),
@@ -82,6 +89,9 @@ impl World {
             trace,
             effects,
             nodes: Mutex::default(),
+            rules,
+            services: Mutex::default(),
+            system_faults: Mutex::default(),
             requests: AtomicU64::new(0),
             exchanges: AtomicU64::new(0),
         };
@@ -124,6 +134,30 @@ impl World {
     /// Every machine's name, by [`NodeId`]; the first is the world itself.
     pub fn node_names(&self) -> Vec<String> {
         lock(&self.inner.nodes).iter().map(|state| state.name.to_string()).collect()
+    }
+
+    pub(crate) fn node_of(&self, id: NodeId) -> Node {
+        Node { world: self.clone(), state: lock(&self.inner.nodes)[id.0 as usize].clone() }
+    }
+
+    pub(crate) fn node_name(&self, node: NodeId) -> Arc<str> {
+        lock(&self.inner.nodes)[node.0 as usize].name.clone()
+    }
+
+    pub(crate) fn register(&self, service: &Service) {
+        lock(&self.inner.services).push(service.clone());
+    }
+
+    /// The service of this name on the machine of this name.
+    pub fn service(&self, node: &str, name: &str) -> Option<Service> {
+        let services = lock(&self.inner.services);
+        services.iter().find(|service| service.node().name() == node && service.name() == name).cloned()
+    }
+
+    /// Every service: its machine's name and its own.
+    pub fn service_names(&self) -> Vec<(String, String)> {
+        let services = lock(&self.inner.services);
+        services.iter().map(|service| (service.node().name().to_owned(), service.name().to_owned())).collect()
     }
 
     /// Sets what links between two nodes are like, in both directions.
@@ -198,6 +232,9 @@ impl World {
             nodes: self.node_names(),
         };
         inner.kernel.tear_down();
+        // Both refer to the world.
+        let (services, system_faults) = (&inner.services, &inner.system_faults);
+        drop((std::mem::take(&mut *lock(services)), std::mem::take(&mut *lock(system_faults))));
         lock(&inner.nodes).clear();
         ended
     }
