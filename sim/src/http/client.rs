@@ -123,14 +123,24 @@ impl Inner {
         }
     }
 
-    async fn send_h2(&self, request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
-        let shared = lock(&self.pool).shared(&place);
-        let mut sender = match shared {
-            Some(sender) => sender,
-            None => self.open_h2(&place).await?,
-        };
-        let response = sender.send_request(request).await.map_err(|error| transport_error(&error))?;
-        Ok(response.map(|incoming| H2Body(incoming).boxed_unsync()))
+    async fn send_h2(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
+        loop {
+            let shared = lock(&self.pool).shared(&place);
+            let reused = shared.is_some();
+            let mut sender = match shared {
+                Some(sender) => sender,
+                None => self.open_h2(&place).await?,
+            };
+            let mut failed = match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response.map(|incoming| H2Body(incoming).boxed_unsync())),
+                Err(failed) => failed,
+            };
+            match failed.take_message() {
+                // The connection was going away and takes nothing new: nobody saw the request.
+                Some(unsent) if reused => request = unsent,
+                _ => return Err(transport_error(failed.error())),
+            }
+        }
     }
 
     async fn open_h2(&self, place: &Place) -> Result<http2::SendRequest<Body>, TransportError> {
