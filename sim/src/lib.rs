@@ -18,6 +18,7 @@ pub mod http;
 pub mod invariant;
 pub mod journal;
 mod kernel;
+mod meter;
 mod mutex;
 pub mod net;
 pub mod node;

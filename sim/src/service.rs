@@ -112,6 +112,7 @@ impl Service {
             control.running.as_mut().map(|(process, ask)| (process.clone(), ask.take()))
         };
         self.state.changed.notify(usize::MAX);
+        self.node.ledger().record(Fact::AgentStopRequested { agent: self.agent.clone() });
         let Some((process, ask)) = asked else { return false };
         if let Some(ask) = ask {
             // Nobody may be listening; the kill below is for those.

@@ -13,6 +13,7 @@ use crate::fault::inject::SystemFaults;
 use crate::gateway::Rules;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep, lock};
+use crate::meter::Meter;
 use crate::net::{LinkProfile, Net};
 use crate::node::{Node, NodeState};
 use crate::panics;
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) rules: Rules,
     services: Mutex<Vec<Service>>,
     pub(crate) system_faults: Mutex<SystemFaults>,
+    meter: Mutex<Meter>,
     requests: AtomicU64,
     exchanges: AtomicU64,
 }
@@ -92,6 +94,7 @@ impl World {
             rules,
             services: Mutex::default(),
             system_faults: Mutex::default(),
+            meter: Mutex::default(),
             requests: AtomicU64::new(0),
             exchanges: AtomicU64::new(0),
         };
@@ -211,7 +214,8 @@ impl World {
         self.inner.kernel.halt(Halt::End);
     }
 
-    pub(crate) fn next_request(&self) -> u64 {
+    pub(crate) fn next_request(&self, from: NodeId) -> u64 {
+        lock(&self.inner.meter).seen(from, self.now());
         self.inner.requests.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -221,6 +225,9 @@ impl World {
 
     fn end(&self, halt: Halt) -> Ended {
         let inner = &self.inner;
+        for fact in lock(&inner.meter).facts(&self.node_names()) {
+            self.record(fact);
+        }
         let ended = Ended {
             halt,
             at: self.now(),
