@@ -6,3 +6,6 @@ pub mod choices;
 pub mod server;
 pub mod supervisor;
 pub mod wire;
+
+pub use choices::Choices;
+pub use supervisor::RunnerService;

@@ -38,6 +38,8 @@ pub struct SystemFault<'a> {
     pub amount: i64,
     /// Where.
     pub target: &'a Target,
+    /// From its beginning to its end, which the heal may have brought forward.
+    pub lasts: Duration,
     /// Whether it begins or ends.
     pub phase: Phase,
 }
@@ -322,6 +324,8 @@ impl Injection {
     fn system(&self, id: FaultId, name: &str, amount: i64, phase: Phase) {
         let handler = lock(&self.world.inner.system_faults).get(name).cloned();
         let handler = handler.expect("checked: the system knows the fault");
-        handler(SystemFault { id, amount, target: &self.plan.faults[id].target, phase });
+        let fault = &self.plan.faults[id];
+        let lasts_ms = fault.for_ms.min(self.plan.heal_at_ms.saturating_sub(fault.at_ms));
+        handler(SystemFault { id, amount, target: &fault.target, lasts: Duration::from_millis(lasts_ms), phase });
     }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{Inhabitants, PlanError};
-pub use self::generate::Swarm;
+pub use self::generate::{Swarm, SystemFamily};
 pub use self::inject::{Phase, SystemFault};
 pub use self::shrink::PlanTree;
 

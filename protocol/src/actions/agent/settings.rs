@@ -9,6 +9,7 @@ use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use rsa::{BigUint, RsaPrivateKey};
 use serde::{Deserialize, Serialize};
 
+use crate::actions::server::Registered;
 use crate::disk::Disk;
 use crate::distributed_task::wire;
 use crate::jwt::PrivateKey;
@@ -99,6 +100,30 @@ pub struct Configuration {
 }
 
 impl Configuration {
+    /// What `config.sh` makes of a registration.
+    pub fn of(registered: &Registered, agent_name: &str, key: PrivateKey) -> Self {
+        let settings = Settings {
+            agent_id: registered.agent_id,
+            agent_name: agent_name.to_owned(),
+            pool_id: registered.pool_id,
+            pool_name: "Default".to_owned(),
+            ephemeral: false,
+            disable_update: false,
+            server_url: registered.tenant_url.clone(),
+            git_hub_url: String::new(),
+            work_folder: "_work".to_owned(),
+            use_v2_flow: registered.server_url_v2.is_some(),
+            server_url_v2: registered.server_url_v2.clone(),
+            skip_session_recover: false,
+        };
+        let data = CredentialData {
+            client_id: registered.client_id.to_string(),
+            authorization_url: registered.authorization_url.clone(),
+            require_fips_cryptography: if registered.server_url_v2.is_some() { "True" } else { "False" }.to_owned(),
+        };
+        Self { settings, credentials: Credentials { scheme: "OAuth".to_owned(), data }, key }
+    }
+
     /// Reads the three files.
     ///
     /// # Errors
