@@ -17,6 +17,7 @@ pub mod http;
 pub mod invariant;
 pub mod journal;
 mod kernel;
+mod meter;
 pub mod net;
 pub mod node;
 mod panics;

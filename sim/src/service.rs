@@ -95,6 +95,7 @@ impl Service {
             control.wanted = false;
             control.running.as_mut().map(|(process, ask)| (process.clone(), ask.take()))
         };
+        self.node.ledger().record(Fact::AgentStopRequested { agent: self.agent.clone() });
         let Some((process, ask)) = asked else { return false };
         if let Some(ask) = ask {
             // Nobody may be listening; the kill below is for those.

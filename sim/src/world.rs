@@ -11,6 +11,7 @@ use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep, lock};
+use crate::meter::Meter;
 use crate::net::{LinkProfile, Net};
 use crate::node::{Node, NodeState};
 use crate::panics;
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     pub(crate) effects: Effects,
     pub(crate) nodes: Mutex<Vec<Arc<NodeState>>>,
+    meter: Mutex<Meter>,
     requests: AtomicU64,
     exchanges: AtomicU64,
 }
@@ -83,6 +85,7 @@ impl World {
             trace,
             effects,
             nodes: Mutex::default(),
+            meter: Mutex::default(),
             requests: AtomicU64::new(0),
             exchanges: AtomicU64::new(0),
         };
@@ -178,7 +181,8 @@ impl World {
         self.inner.kernel.halt(Halt::End);
     }
 
-    pub(crate) fn next_request(&self) -> u64 {
+    pub(crate) fn next_request(&self, from: NodeId) -> u64 {
+        lock(&self.inner.meter).seen(from, self.now());
         self.inner.requests.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -188,6 +192,9 @@ impl World {
 
     fn end(&self, halt: Halt) -> Ended {
         let inner = &self.inner;
+        for fact in lock(&inner.meter).facts(&self.node_names()) {
+            self.record(fact);
+        }
         let ended = Ended {
             halt,
             at: self.now(),

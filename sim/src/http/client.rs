@@ -178,7 +178,7 @@ struct Told {
 
 impl Told {
     fn sent(node: &Node, request: &Request<Body>) -> Self {
-        let id = node.world().next_request();
+        let id = node.world().next_request(node.id());
         let told = Self { node: node.clone(), id, open: true };
         told.note(|id| What::RequestSent {
             id,
