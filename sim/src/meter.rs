@@ -87,7 +87,15 @@ fn place<T: Clone + Default>(all: &mut Vec<T>, index: usize) -> &mut T {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use squall_protocol::http::empty;
+    use squall_protocol::supervise::Always;
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::process::Process;
+    use crate::trace::Keep;
 
     #[test]
     fn busiest_minutes_and_seconds_are_kept() {
@@ -103,5 +111,38 @@ mod tests {
             Fact::MinuteLoad { minute: 1, requests: 4, in_busiest_second: 2 },
         ];
         assert_eq!(meter.facts(&names), expected);
+    }
+
+    /// Sends so many requests to a host that nobody serves, and waits to be stopped.
+    async fn ask(process: Process, requests: usize) -> i32 {
+        for _ in 0..requests {
+            let request = http::Request::get("http://nobody:80/").body(empty()).expect("a valid request");
+            assert!(process.http().oneshot(request).await.is_err());
+        }
+        process.shutdown().requested().await;
+        0
+    }
+
+    #[test]
+    fn a_world_tells_its_load_and_who_was_asked_to_stop() {
+        let ended = crate::run(7, Keep::Digest, SimTime::from_secs(30), |world| {
+            let policy = || Always { delay: Duration::from_secs(1) };
+            let service = world.node("agent-1").service("listener", "agent-1", policy, |process| ask(process, 3));
+            let later = world.clone();
+            world.spawn("stop", async move {
+                later.sleep(Duration::from_secs(20)).await;
+                service.stop(Duration::from_secs(5));
+            });
+        });
+        let facts: Vec<_> = ended.journal.into_iter().map(|entry| entry.fact).collect();
+        let agent = || "agent-1".into();
+        let expected = [
+            Fact::AgentUp { agent: agent() },
+            Fact::AgentStopRequested { agent: agent() },
+            Fact::AgentDown { agent: agent(), code: Some(0) },
+            Fact::ClientLoad { client: agent(), requests: 3, busiest_minute: 0, in_busiest_minute: 3 },
+            Fact::MinuteLoad { minute: 0, requests: 3, in_busiest_second: 3 },
+        ];
+        assert_eq!(facts, expected);
     }
 }

@@ -52,12 +52,14 @@ impl Rule for IdleAgentRunsNothing {
         for entry in history.journal {
             match running.follow(entry) {
                 Some(Change::Started(run)) => {
-                    if workers.add(run.agent) {
+                    let first = workers.add(run.agent);
+                    if first {
                         busy_since.insert(run.agent, entry.at);
                     }
                 }
                 Some(Change::Stopped(run, _)) => {
-                    if workers.remove(&run.agent) {
+                    let last = workers.remove(&run.agent);
+                    if last {
                         let busy = busy_since.remove(run.agent);
                         tell(run.agent, busy, idle_since.get(run.agent).copied(), entry.at);
                     }

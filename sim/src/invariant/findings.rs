@@ -65,7 +65,7 @@ impl fmt::Display for Span {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         match (millis / 60_000, millis / 1_000, millis % 1_000) {
-            (0, 0, _) if self.0.subsec_nanos() % 1_000_000 != 0 && millis < 10 => {
+            (0, 0, _) if !self.0.subsec_nanos().is_multiple_of(1_000_000) && millis < 10 => {
                 write!(to, "{} us", self.0.as_micros())
             }
             (0, 0, rest) => write!(to, "{rest} ms"),

@@ -208,7 +208,8 @@ impl Rule for NoLeakedRenewal {
             match running.follow(entry) {
                 Some(Change::Started(run)) => drop(workers.add((run.job, run.attempt))),
                 Some(Change::Stopped(run, _)) => {
-                    if workers.remove(&(run.job, run.attempt)) {
+                    let last = workers.remove(&(run.job, run.attempt));
+                    if last {
                         unused.insert((run.job, run.attempt), entry.at);
                     }
                 }

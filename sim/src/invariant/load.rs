@@ -1,5 +1,7 @@
 //! Load: nobody asks too often, and not all at once.
 
+use std::time::Duration;
+
 use squall_protocol::Fact;
 
 use crate::time::SimTime;
@@ -100,7 +102,7 @@ fn whole_minutes(at: SimTime) -> u64 {
 }
 
 fn minute(number: u32) -> SimTime {
-    SimTime::from_secs(60 * u64::from(number))
+    SimTime::ZERO + Duration::from_secs(60 * u64::from(number))
 }
 
 #[cfg(test)]

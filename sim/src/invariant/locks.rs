@@ -115,7 +115,8 @@ impl Rule for DeadHoldersLockFreed {
             if due.missed {
                 let (since, by, heal) = (due.since, due.deadline, history.heal_at);
                 let message = format_args!(
-                    "{lock} was held by {holder}, gone since {since}, and had not been freed by {by} (heal was at {heal})"
+                    "{lock} was held by {holder}, gone since {since}, and had not been freed by {by} (heal was at \
+                     {heal})"
                 );
                 found.breach(lock, by, message);
             }

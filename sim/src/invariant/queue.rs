@@ -250,12 +250,14 @@ impl Rule for CancelledJobStops {
         for entry in history.journal {
             match running.follow(entry) {
                 Some(Change::Started(run)) => {
-                    if workers.add(run.job) && cancelled.contains_key(run.job) {
+                    let first = workers.add(run.job);
+                    if first && cancelled.contains_key(run.job) {
                         stopping.arise(run.job, entry.at);
                     }
                 }
                 Some(Change::Stopped(run, _)) => {
-                    if workers.remove(&run.job) {
+                    let last = workers.remove(&run.job);
+                    if last {
                         let due = stopping.settle(run.job, entry.at);
                         due.into_iter().for_each(|due| tell(found, run.job, cancelled.get(run.job), due));
                     }

@@ -60,7 +60,8 @@ impl<'a> Live<'a> {
     fn follow(&mut self, entry: &'a Entry) {
         match &entry.fact {
             Fact::SessionOpened { session, agent } => {
-                if self.owners.insert(session, agent).is_none() {
+                let before = self.owners.insert(session, agent);
+                if before.is_none() {
                     *self.counts.entry(agent).or_default() += 1;
                 }
             }
@@ -113,7 +114,8 @@ impl Rule for NotLockedOut {
         let tell = |found: &mut Findings, agent: &Agent, due: Due| {
             if due.missed {
                 let message = format_args!(
-                    "{agent} was refused at {} because of a session of its own, and had no other by {} (heal was at {})",
+                    "{agent} was refused at {} because of a session of its own, and had no other by {} (heal \
+                     was at {})",
                     due.since, due.deadline, history.heal_at
                 );
                 found.breach(agent, due.deadline, message);

@@ -120,6 +120,7 @@ impl Rule for SlowStageAlerted {
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut endings = Endings::default();
+        let first = Stage::from("");
         let mut watched: BTreeMap<Place<'_>, Watch> = BTreeMap::new();
         let mut unheard: Deadlines<Place<'_>> = Deadlines::after_heal(history, self.within);
         for entry in history.journal {
@@ -142,8 +143,8 @@ impl Rule for SlowStageAlerted {
                 _ => {}
             }
             if let Some(ended) = endings.follow(entry) {
-                let cut_off = watched.iter_mut().filter(|((job, _), watch)| *job == ended && watch.ended.is_none());
-                for (place, watch) in cut_off {
+                let its_stages = watched.range_mut((ended, &first)..).take_while(|((job, _), _)| *job == ended);
+                for (place, watch) in its_stages.filter(|(_, watch)| watch.ended.is_none()) {
                     watch.ended = Some(entry.at);
                     self.close(*place, watch, entry.at, &mut unheard);
                 }
