@@ -36,8 +36,11 @@ pub fn of_io(kind: io::ErrorKind) -> TransportError {
 }
 
 fn of_h2(error: &h2::Error) -> TransportError {
-    if let Some(broken) = error.get_io() {
-        return of_io(broken.kind());
+    match error.get_io().map(io::Error::kind) {
+        // So it calls an orderly end of the connection in the middle of a stream.
+        Some(io::ErrorKind::BrokenPipe) => return TransportError::ClosedEarly,
+        Some(kind) => return of_io(kind),
+        None => {}
     }
     let code = error.reason().map_or(h2::Reason::INTERNAL_ERROR.into(), u32::from);
     if error.is_reset() {

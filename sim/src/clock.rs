@@ -1,6 +1,8 @@
 //! The clocks of nodes: each has an offset and a drift of its own, may step, and stands still while suspended.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -9,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use squall_protocol::{Clock, Mono};
 
 use crate::effects::{Effects, FaultId};
-use crate::kernel::{Kernel, lock};
+use crate::kernel::{Kernel, Sleep, lock};
 use crate::time::SimTime;
 
 /// Wall time at the beginning of every world: 2026-01-01T00:00:00Z.
@@ -158,25 +160,37 @@ impl Clock for NodeClock {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let clock = self.clone();
-        let target = {
+        let now = self.kernel.now();
+        let (target, due) = {
             let state = lock(&self.state);
             state.count_mono_reading();
-            state.mono_at(self.kernel.now()) + duration.as_nanos() as i128
+            let target = state.mono_at(now) + duration.as_nanos() as i128;
+            (target, state.due(now, target))
         };
-        async move {
-            loop {
-                let (now, due) = {
-                    let (now, state) = (clock.kernel.now(), lock(&clock.state));
-                    (now, state.due(now, target))
-                };
-                clock.kernel.sleep_until(due).await;
-                // A clock that was slowed or suspended meanwhile has some way to go still.
-                if due == now || lock(&clock.state).mono_at(clock.kernel.now()) >= target {
-                    return;
-                }
+        ClockSleep { until_due: self.kernel.sleep_until(due), clock: self.clone(), target }.boxed()
+    }
+}
+
+/// Ends when the monotonic clock shows its target.
+struct ClockSleep {
+    until_due: Sleep,
+    clock: NodeClock,
+    target: i128,
+}
+
+impl Future for ClockSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(Pin::new(&mut self.until_due).poll(cx));
+            let kernel = &self.clock.kernel;
+            let due = lock(&self.clock.state).due(kernel.now(), self.target);
+            if due <= kernel.now() {
+                return Poll::Ready(());
             }
+            // A clock that was slowed or suspended meanwhile has some way to go still.
+            self.until_due = kernel.sleep_until(due);
         }
-        .boxed()
     }
 }

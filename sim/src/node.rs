@@ -30,7 +30,7 @@ pub struct Node {
 pub(crate) struct NodeState {
     pub(crate) id: NodeId,
     pub(crate) name: Arc<str>,
-    clock: NodeClock,
+    clock: Arc<NodeClock>,
     disk: SimDisk,
     power: Mutex<Power>,
     /// Told whenever the machine boots or goes on.
@@ -52,7 +52,7 @@ impl NodeState {
         Self {
             id,
             name: name.into(),
-            clock: NodeClock::new(kernel.clone()),
+            clock: Arc::new(NodeClock::new(kernel.clone())),
             disk: SimDisk::default(),
             power: Mutex::default(),
             changed: Event::new(),
@@ -89,7 +89,7 @@ impl Node {
 
     /// The machine's clock, as its processes read it.
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.state.clock.clone())
+        self.state.clock.clone()
     }
 
     /// The machine's disk.
@@ -119,7 +119,8 @@ impl Node {
             .witnessed_by(Arc::new(NodeWitness(self.clone())))
     }
 
-    /// Starts a process that nobody supervises, for as long as the machine runs.
+    /// Starts a process that nobody supervises, for as long as the machine runs. On a machine that is down it is dead
+    /// from the start.
     pub fn start<F>(&self, name: &str, main: impl FnOnce(Process) -> F) -> Process
     where
         F: Future<Output = ()> + Send + 'static,
@@ -139,10 +140,12 @@ impl Node {
         let kernel = &self.world.inner.kernel;
         let id = kernel.new_process();
         let mut power = lock(&self.state.power);
-        power.processes.insert(id);
         power.processes_ever += 1;
-        if power.frozen {
-            kernel.freeze(id, true);
+        if power.down {
+            kernel.kill(id);
+        } else {
+            power.processes.insert(id);
+            kernel.freeze(id, power.frozen);
         }
         let name = format!("{}/{name}", self.state.name);
         let incarnation = power.processes_ever;

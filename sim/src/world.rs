@@ -44,10 +44,11 @@ pub struct Ended {
 
 /// Runs the world that `build` furnishes until `end`, on this thread. Nothing but `seed` and `build` decides anything.
 pub fn run(seed: u64, keep: Keep, end: SimTime, build: impl FnOnce(&World)) -> Ended {
+    panics::keep_quiet();
     Engine::run(seed, |engine| {
         let world = World::new(seed, keep);
         build(&world);
-        let halt = panics::quietly(|| world.inner.kernel.run_until(end, engine));
+        let halt = world.inner.kernel.run_until(end, engine);
         world.end(halt)
     })
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 mod exchange;
+mod pool;
 mod rt;
 mod server;
 
