@@ -425,16 +425,6 @@ choices! {
     }
     because "an ephemeral runner polls for ever after it was deregistered"
     from "#4617";
-
-    /// The service wrapper's answer to exit codes.
-    supervision: Supervision {
-        /// 0, 1 and 5 are the end; so are ten times 2, 3 or 4 in a row. Otherwise again after 5 s.
-        upstream StopsOnTerminalCodes,
-        /// Only 0 is the end; otherwise again, after 5 s at first and up to a minute later on.
-        hardened RestartsWithBackoff,
-    }
-    because "a transient conflict or refusal stops the service for good"
-    from "Misc/layoutbin/RunnerService.js";
 }
 
 impl Choices {

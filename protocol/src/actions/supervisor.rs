@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::supervise::{Exit, Restart, Supervise};
+use serde::{Deserialize, Serialize};
 
-use super::choices::Supervision;
+use crate::supervise::{Exit, Restart, Supervise};
 
 /// Exit codes of the listener (`Runner.Common/Constants.cs:150-163`).
 pub mod exit {
@@ -38,6 +38,19 @@ pub const LONGEST_RESTART_DELAY: Duration = Duration::from_secs(60);
 /// A run as long as this counts as one that got to listening, upon which the wrapper forgets its count. The real one
 /// reads the line that says so from the runner's output.
 const LISTENED: Duration = Duration::from_secs(60);
+
+/// The wrapper's answer to exit codes.
+///
+/// It is no field of [`Choices`](super::choices::Choices): a wrapper that starts everything again would hide every exit
+/// that the runner should not have made. The repaired runner lives under the real one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Supervision {
+    /// 0, 1 and 5 are the end; so are ten times 2, 3 or 4 in a row. Otherwise again after 5 s.
+    StopsOnTerminalCodes,
+    /// Only 0 is the end; otherwise again, after 5 s at first and up to a minute later on.
+    RestartsWithBackoff,
+}
 
 /// The service wrapper.
 #[derive(Clone, Debug)]

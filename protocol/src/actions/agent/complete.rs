@@ -1,19 +1,21 @@
 //! Reporting the end of a job, by the listener and by the worker, with the layers of retries that each has.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::actions::choices::{Choices, CompleteReplay, CompletionRefused, CrashReport};
+use crate::actions::choices::CompletionRefused::{Crashes, TreatedAsDone};
+use crate::actions::choices::{Choices, CompleteReplay, CrashReport, NestedRetries};
 use crate::actions::wire::CompleteJobRequest;
 use crate::distributed_task::failure::{Failure, key};
-use crate::distributed_task::line::Line;
+use crate::distributed_task::line::{Line, seconds};
 use crate::distributed_task::retry_request::retry_request;
 use crate::distributed_task::wire::{JobEvent, JobMessage, TaskAgentJobRequest, TaskResult, TimelineRecord, event};
 
 use super::dispatch::{Dispatch, Dispatcher};
 use super::in_hand::Recorded;
-use super::lease::{lock_token, run_service_url};
+use super::lease::{is_stale, lock_token, run_service_url};
 use super::run_service::RunService;
 use super::runner::task_server_of;
 
@@ -21,6 +23,10 @@ use super::runner::task_server_of;
 pub const ROUNDS: u32 = 5;
 /// See [`ROUNDS`].
 pub const ROUND_PAUSE: Duration = Duration::from_secs(5);
+
+/// Rounds of the repaired runner, which has no layer below them, and the pause between them: about ten minutes.
+const PATIENT_ROUNDS: u32 = 60;
+const PATIENT_PAUSE: Range<Duration> = seconds(5..15);
 
 /// From this version on, plans take a job's end as an event from the worker, and the listener is silent
 /// (`PlanFeatures.JobCompletedPlanEvent`).
@@ -71,7 +77,7 @@ pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
     let runner = &dispatcher.runner;
     let recorded = match runner.choices.crash_report {
         CrashReport::AlwaysFailed => None,
-        CrashReport::RecordedResult => Recorded::read(&*runner.disk, dispatch.job.job_id),
+        CrashReport::RecordedResult => Recorded::read(&*runner.disk, &dispatch.job),
     };
     let result = recorded.map_or(TaskResult::Failed, |recorded| recorded.result);
     if dispatcher.is_run_service(dispatch) {
@@ -106,7 +112,11 @@ async fn complete_from_listener(dispatcher: &Dispatcher, dispatch: &Dispatch, re
     let runner = &dispatcher.runner;
     let service = runner.run_service_of(&dispatch.job, &run_service_url(dispatch));
     let report = Report::new(&runner.line, &runner.choices, &dispatch.job);
-    if let Err(failure) = report.by_run_service_once(&service, result, key).await {
+    let done = match runner.choices.nested_retries {
+        NestedRetries::Multiplied => report.by_run_service_once(&service, result, key).await,
+        NestedRetries::OneLayer => report.by_run_service(&service, result, key).await,
+    };
+    if let Err(failure) = done {
         tracing::warn!("Failed to complete job {}: {failure}", dispatch.job.job_id);
     }
 }
@@ -147,10 +157,10 @@ impl<'a> Report<'a> {
             round += 1;
             match self.by_run_service_once(service, result, key).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if self.is_final(&failure) || round == ROUNDS => return Err(failure),
+                Err(failure) if self.is_final(&failure) || round == self.rounds() => return Err(failure),
                 Err(failure) => {
                     tracing::warn!("Catch exception while attempting to complete job: {failure}");
-                    self.line.clock.sleep(ROUND_PAUSE).await;
+                    self.pause().await;
                 }
             }
         }
@@ -176,10 +186,10 @@ impl<'a> Report<'a> {
             round += 1;
             match server.raise_event(&self.job.plan, &event, key).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if is_plan_over(&failure) || round == ROUNDS => return Err(failure),
+                Err(failure) if self.is_over(&failure) || round == self.rounds() => return Err(failure),
                 Err(failure) => {
                     tracing::warn!("Catch exception while attempting to raise job completed event: {failure}");
-                    self.line.clock.sleep(ROUND_PAUSE).await;
+                    self.pause().await;
                 }
             }
         }
@@ -206,13 +216,14 @@ impl<'a> Report<'a> {
             lock_token: lock_token(self.choices.fencing, self.job),
         };
         let key = self.key(key);
-        let done =
-            retry_request(self.line, |failure| !self.is_final(failure), || service.complete(&request, key)).await;
+        let done = match self.choices.nested_retries {
+            NestedRetries::Multiplied => {
+                retry_request(self.line, |failure| !self.is_final(failure), || service.complete(&request, key)).await
+            }
+            NestedRetries::OneLayer => service.complete(&request, key).await,
+        };
         match done {
-            Err(failure)
-                if failure.is(key::ORCHESTRATION_JOB_NOT_FOUND)
-                    && self.choices.completion_refused == CompletionRefused::TreatedAsDone =>
-            {
+            Err(failure) if self.is_closed(&failure) && self.choices.completion_refused == TreatedAsDone => {
                 tracing::info!("Job {} is closed already: {failure}", self.job.job_id);
                 Ok(())
             }
@@ -220,18 +231,36 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// V1: there is no plan to tell, or it is another attempt's by now.
+    pub fn is_over(&self, failure: &Failure) -> bool {
+        failure.is_any(&[key::PLAN_NOT_FOUND, key::PLAN_TERMINATED, key::PLAN_SECURITY])
+            || is_stale(self.choices.fencing, failure)
+    }
+
     fn is_final(&self, failure: &Failure) -> bool {
-        let refused =
-            *failure == Failure::Unauthorized && self.choices.completion_refused == CompletionRefused::Crashes;
-        refused || failure.is(key::ORCHESTRATION_JOB_NOT_FOUND)
+        let refused = *failure == Failure::Unauthorized && self.choices.completion_refused == Crashes;
+        refused || self.is_closed(failure)
+    }
+
+    fn is_closed(&self, failure: &Failure) -> bool {
+        failure.is(key::ORCHESTRATION_JOB_NOT_FOUND) || is_stale(self.choices.fencing, failure)
+    }
+
+    fn rounds(&self) -> u32 {
+        match self.choices.nested_retries {
+            NestedRetries::Multiplied => ROUNDS,
+            NestedRetries::OneLayer => PATIENT_ROUNDS,
+        }
+    }
+
+    async fn pause(&self) {
+        match self.choices.nested_retries {
+            NestedRetries::Multiplied => self.line.clock.sleep(ROUND_PAUSE).await,
+            NestedRetries::OneLayer => _ = self.line.sleep_uniform(PATIENT_PAUSE).await,
+        }
     }
 
     fn key(&self, key: Option<Uuid>) -> Option<Uuid> {
         key.filter(|_| self.choices.complete_replay == CompleteReplay::Keyed)
     }
-}
-
-/// V1: there is no plan to tell.
-pub(super) fn is_plan_over(failure: &Failure) -> bool {
-    failure.is_any(&[key::PLAN_NOT_FOUND, key::PLAN_TERMINATED, key::PLAN_SECURITY])
 }

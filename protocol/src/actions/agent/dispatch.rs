@@ -98,10 +98,11 @@ impl Dispatcher {
         self.status.is(|_| !self.is_busy()).await;
     }
 
-    /// The job in hand with this id.
-    pub fn in_hand(&self, job: Uuid) -> Option<Arc<Dispatch>> {
+    /// This very attempt, if it is in hand.
+    pub fn in_hand(&self, job: &JobMessage) -> Option<Arc<Dispatch>> {
         let state = self.state();
-        state.jobs.get(&job).filter(|dispatch| dispatch.done.get().is_none()).cloned()
+        let known = state.jobs.get(&job.job_id).filter(|known| known.job.attempt() == job.attempt());
+        known.filter(|known| known.done.get().is_none()).cloned()
     }
 
     /// `JobDispatcher.Run`: starts a job beside the main line.

@@ -38,7 +38,7 @@ pub(super) async fn execute(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -
     let execution = Execution { dispatcher, dispatch, renewal };
     let done = execution.run().await;
     InHand::clear(&*dispatcher.runner.disk, dispatch.job.job_id);
-    Recorded::clear(&*dispatcher.runner.disk, dispatch.job.job_id);
+    Recorded::clear(&*dispatcher.runner.disk, &dispatch.job);
     done
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::Mono;
 use crate::disk::Disk;
-use crate::distributed_task::wire::TaskResult;
+use crate::distributed_task::wire::{JobMessage, TaskResult};
 
 /// The job in hand, and until when its worker may run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,22 +60,22 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub fn read(disk: &dyn Disk, job_id: Uuid) -> Option<Self> {
-        serde_json::from_slice(&disk.read(&file(job_id)).ok()?).ok()
+    pub fn read(disk: &dyn Disk, job: &JobMessage) -> Option<Self> {
+        serde_json::from_slice(&disk.read(&file(job)).ok()?).ok()
     }
 
-    pub fn write(&self, disk: &dyn Disk, job_id: Uuid) {
-        let written = disk.write(&file(job_id), &serde_json::to_vec(self).expect("plain data"));
+    pub fn write(&self, disk: &dyn Disk, job: &JobMessage) {
+        let written = disk.write(&file(job), &serde_json::to_vec(self).expect("plain data"));
         if let Err(error) = written {
-            tracing::warn!("cannot write the result of {job_id}: {error}");
+            tracing::warn!("cannot write the result of job {}: {error}", job.job_id);
         }
     }
 
-    pub fn clear(disk: &dyn Disk, job_id: Uuid) {
-        let _ = disk.remove(&file(job_id));
+    pub fn clear(disk: &dyn Disk, job: &JobMessage) {
+        let _ = disk.remove(&file(job));
     }
 }
 
-fn file(job_id: Uuid) -> String {
-    format!(".result-{job_id}")
+fn file(job: &JobMessage) -> String {
+    format!(".result-{}-{}", job.job_id, job.attempt())
 }

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, select_biased};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::actions::choices::{Fencing, LeaseEnd, OnRenewFailure};
+use crate::actions::choices::{Fencing, LeaseEnd, NestedRetries, OnRenewFailure};
 use crate::actions::wire::RenewJobRequest;
 use crate::clock::Mono;
 use crate::distributed_task::client::{self, Reply};
@@ -19,6 +19,7 @@ use crate::distributed_task::task_server::{Connection, JOB_REQUEST_TIMEOUT_AFTER
 use crate::distributed_task::wire::{JobMessage, TaskAgentJobRequest};
 use crate::signal::Watch;
 
+use super::broker::SEND_TIMEOUT;
 use super::dispatch::{Dispatch, Dispatcher, Origin};
 use super::runner::{self, Runner};
 
@@ -41,8 +42,8 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// See [`LEASE_MARGIN`].
 pub const KILL_MARGIN: Duration = Duration::from_secs(10);
 
-/// The length of a lease whose answer does not tell the server's time: the shortest that was ever seen (logs of 2018,
-/// actions/runner#1546).
+/// The length of a lease about which no clock says anything plausible: the shortest that was ever seen (logs of 2018,
+/// microsoft/azure-pipelines-agent#1495).
 const ASSUMED_LEASE: Duration = Duration::from_secs(300);
 /// No lease is longer; what says so comes from a clock that cannot be right.
 const LONGEST_LEASE: Duration = Duration::from_secs(3600);
@@ -58,9 +59,14 @@ pub(super) struct Lease {
 
 impl Lease {
     /// From an answer that says until when, and what the server's time is.
-    pub fn granted(locked_until: Timestamp, reply: &Reply) -> Self {
-        let told = client::server_time(&reply.headers).and_then(|now| locked_until.duration_since(now).try_into().ok());
-        let length = told.filter(|length: &Duration| *length <= LONGEST_LEASE).unwrap_or(ASSUMED_LEASE);
+    ///
+    /// An answer that does not tell the server's time, or one that cannot be right, is read by the local wall clock; what
+    /// comes out of that must be a lease that a server may grant, too.
+    pub fn granted(locked_until: Timestamp, reply: &Reply, wall: Timestamp) -> Self {
+        let since = |now: Timestamp| Duration::try_from(locked_until.duration_since(now)).ok();
+        let plausible = |length: &Duration| !length.is_zero() && *length <= LONGEST_LEASE;
+        let told = client::server_time(&reply.headers).and_then(since).filter(plausible);
+        let length = told.or_else(|| since(wall).filter(plausible)).unwrap_or(ASSUMED_LEASE);
         Self { locked_until, ends: reply.sent + length }
     }
 
@@ -223,7 +229,7 @@ impl Loop {
                     }
                     self.runner.line.clock.sleep(RENEW_PAUSE).await;
                 }
-                Err(failure) if is_not_ours(&failure) => return RenewEnd::NotOurs,
+                Err(failure) if self.is_not_ours(&failure) => return RenewEnd::NotOurs,
                 Err(failure) => {
                     tracing::warn!("Catch exception during renew runner jobrequest: {failure}");
                     errors += 1;
@@ -255,8 +261,14 @@ impl Loop {
         {
             return Some(RenewEnd::Lost);
         }
-        if !on_run_service {
-            self.runner.server.refresh(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await;
+        match self.runner.choices.nested_retries {
+            _ if on_run_service => {}
+            NestedRetries::Multiplied => {
+                self.runner.server.refresh(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await;
+            }
+            NestedRetries::OneLayer => {
+                self.runner.server.set_send_timeout(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR);
+            }
         }
         line.sleep_uniform(if errors > 5 { RENEW_LATER_ERROR_WAIT } else { RENEW_ERROR_WAIT }).await;
         None
@@ -272,17 +284,21 @@ impl Loop {
                 let lock = lock.unwrap_or_default();
                 let (request, reply) = self.runner.server.update_job_request(&request, lock, Some(&plan)).await?;
                 let locked_until = request.locked_until.ok_or(Failure::NullReference)?;
-                Ok(Lease::granted(locked_until, &reply))
+                Ok(Lease::granted(locked_until, &reply, self.runner.line.clock.wall()))
             }
             Target::RunService(url) => {
                 let service = self.runner.run_service_of(job, url);
                 let request = RenewJobRequest { plan_id: job.plan.plan_id, job_id: job.job_id, lock_token: lock };
-                let renewed =
-                    retry_request(&self.runner.line, |failure| !is_not_ours(failure), || service.renew(&request))
-                        .await?;
+                let retriable = |failure: &Failure| !self.is_not_ours(failure);
+                let renewed = match self.runner.choices.nested_retries {
+                    NestedRetries::Multiplied => {
+                        retry_request(&self.runner.line, retriable, || service.renew(&request, SEND_TIMEOUT)).await?
+                    }
+                    NestedRetries::OneLayer => service.renew(&request, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await?,
+                };
                 let (renewed, reply) = renewed.ok_or(Failure::NullReference)?;
                 let locked_until = renewed.locked_until.ok_or(Failure::NullReference)?;
-                Ok(Lease::granted(locked_until, &reply))
+                Ok(Lease::granted(locked_until, &reply, self.runner.line.clock.wall()))
             }
         }
     }
@@ -291,8 +307,15 @@ impl Loop {
         self.lease.set(Some(lease));
         self.dispatch.accepted.change(|accepted| _ = accepted.get_or_insert(true));
     }
+
+    /// The server has closed the job, or the lease is another attempt's.
+    fn is_not_ours(&self, failure: &Failure) -> bool {
+        failure.is_any(&[key::JOB_NOT_FOUND, key::JOB_TOKEN_EXPIRED, key::ORCHESTRATION_JOB_NOT_FOUND])
+            || is_stale(self.runner.choices.fencing, failure)
+    }
 }
 
-fn is_not_ours(failure: &Failure) -> bool {
-    failure.is_any(&[key::JOB_NOT_FOUND, key::JOB_TOKEN_EXPIRED, key::ORCHESTRATION_JOB_NOT_FOUND])
+/// Servers that fence answer so to a token that is not that of the present lease. Others have no reason to.
+pub(super) fn is_stale(fencing: Fencing, failure: &Failure) -> bool {
+    fencing == Fencing::LockToken && failure.is_any(&[key::ORCHESTRATION_JOB_ALREADY_ACQUIRED, key::JOB_TOKEN_EXPIRED])
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, select_biased};
 
-use crate::actions::choices::{self, EmptyPolls, FatalPoll, OnRefusal, PollBackoff, PollErrors, StatusChange};
+use crate::actions::choices::{
+    self, EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollBackoff, PollErrors, StatusChange,
+};
 use crate::clock::Mono;
 use crate::distributed_task::dotnet;
 use crate::distributed_task::failure::{Failure, key};
@@ -201,7 +203,7 @@ impl Listener {
             return Err(PollEnd::Error);
         }
         self.backoff = self.next_backoff(*errors);
-        if self.sessions.flow() == Flow::V1 {
+        if self.sessions.flow() == Flow::V1 && self.runner.choices.nested_retries == NestedRetries::Multiplied {
             let limit = self.runner.server.send_timeout(Connection::MessageQueue);
             self.runner.server.refresh(Connection::MessageQueue, limit).await;
         }

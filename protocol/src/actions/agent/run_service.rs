@@ -1,6 +1,9 @@
 //! The calls to the run service (V2): acquire, renew, complete.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -37,15 +40,19 @@ impl RunService {
         request: &AcquireJobRequest,
         key: Option<Uuid>,
     ) -> Result<Option<(JobMessage, Reply)>, Failure> {
-        self.ask(run_service::ACQUIRE_JOB, request, key).await
+        self.ask(self.call(run_service::ACQUIRE_JOB, request, key, SEND_TIMEOUT)).await
     }
 
     /// Extends a job's lease; `None` when the answer was a success without a lease in it.
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn renew(&self, request: &RenewJobRequest) -> Result<Option<(RenewJobResponse, Reply)>, Failure> {
-        self.ask(run_service::RENEW_JOB, request, None).await
+    pub async fn renew(
+        &self,
+        request: &RenewJobRequest,
+        send_timeout: Duration,
+    ) -> Result<Option<(RenewJobResponse, Reply)>, Failure> {
+        self.ask(self.call(run_service::RENEW_JOB, request, None, send_timeout)).await
     }
 
     /// Ends a job. All reports with the same key are one.
@@ -53,7 +60,7 @@ impl RunService {
     /// # Errors
     /// [`Failure`].
     pub async fn complete(&self, request: &CompleteJobRequest, key: Option<Uuid>) -> Result<(), Failure> {
-        let reply = self.send(run_service::COMPLETE_JOB, request, key).await?;
+        let reply = self.send(self.call(run_service::COMPLETE_JOB, request, key, SEND_TIMEOUT)).await?;
         // Nothing is read from the answer, so what is strict looks at its kind alone.
         let a_page = !reply.body.is_empty() && !reply.is_json();
         match self.not_json {
@@ -62,25 +69,24 @@ impl RunService {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        request: &impl serde::Serialize,
-        key: Option<Uuid>,
-    ) -> Result<Option<(T, Reply)>, Failure> {
-        let reply = self.send(path, request, key).await?;
+    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<Option<(T, Reply)>, Failure> {
+        let reply = self.send(call).await?;
         Ok(result(&reply, self.not_json)?.map(|result| (result, reply)))
     }
 
-    async fn send(&self, path: &str, request: &impl serde::Serialize, key: Option<Uuid>) -> Result<Reply, Failure> {
-        let mut call = Call::new(Method::POST, format!("{}{path}", self.base), SEND_TIMEOUT).json(request);
-        if let Some(key) = key {
-            call = call.header(IDEMPOTENCY_KEY, key.to_string());
-        }
+    async fn send(&self, call: Call) -> Result<Reply, Failure> {
         let reply = self.client.send(&call).await?;
         match reply.status.is_success() {
             true => Ok(reply),
             false => Err(named(&reply)),
+        }
+    }
+
+    fn call(&self, path: &str, request: &impl Serialize, key: Option<Uuid>, send_timeout: Duration) -> Call {
+        let call = Call::new(Method::POST, format!("{}{path}", self.base), send_timeout).json(request);
+        match key {
+            Some(key) => call.header(IDEMPOTENCY_KEY, key.to_string()),
+            None => call,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Intake {
     /// Hands a job that came whole to the dispatcher, and deletes its message when that is due.
     pub(super) async fn take_v1_job(&self, message: &TaskAgentMessage) -> Result<(), Failure> {
         let job: wire::JobMessage = body(message)?;
-        let dispatch = match self.dispatcher.in_hand(job.job_id) {
+        let dispatch = match self.dispatcher.in_hand(&job) {
             Some(dispatch) if self.runner.choices.ack_order == AckOrder::OnceLeased => dispatch,
             _ => self.dispatcher.run(job, Origin::V1),
         };
@@ -89,7 +89,7 @@ impl Intake {
 
     /// Is the job of this message being executed?
     pub(super) fn is_in_hand(&self, message: &TaskAgentMessage) -> bool {
-        body::<wire::JobMessage>(message).is_ok_and(|job| self.dispatcher.in_hand(job.job_id).is_some())
+        body::<wire::JobMessage>(message).is_ok_and(|job| self.dispatcher.in_hand(&job).is_some())
     }
 }
 

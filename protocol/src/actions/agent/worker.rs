@@ -17,7 +17,7 @@ use crate::supervise::Shutdown;
 use crate::workers::{Parent, Work};
 
 use super::Machine;
-use super::complete::{Report, is_plan_over};
+use super::complete::Report;
 use super::execute::RESULT_CODES;
 use super::in_hand::{InHand, Recorded};
 use super::lease::{KILL_MARGIN, LEASE_MARGIN};
@@ -90,7 +90,7 @@ impl Process {
         let job = &self.job.job;
         let recorded = Recorded { result, key: self.line.random.guid() };
         if self.choices.crash_report == CrashReport::RecordedResult {
-            recorded.write(&*self.disk, job.job_id);
+            recorded.write(&*self.disk, job);
         }
         let report = Report::new(&self.line, &self.choices, job);
         match &self.job.run_service {
@@ -101,7 +101,7 @@ impl Process {
             }
             None => match report.by_event(result, Some(recorded.key)).await {
                 Ok(()) => Ok(result),
-                Err(failure) if is_plan_over(&failure) => match self.choices.completion_refused {
+                Err(failure) if report.is_over(&failure) => match self.choices.completion_refused {
                     CompletionRefused::Crashes => Ok(TaskResult::Failed),
                     CompletionRefused::TreatedAsDone => Ok(result),
                 },
