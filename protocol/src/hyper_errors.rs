@@ -26,21 +26,17 @@ pub fn transport_error(error: &hyper::Error) -> TransportError {
 pub fn of_io(kind: io::ErrorKind) -> TransportError {
     match kind {
         io::ErrorKind::ConnectionRefused => TransportError::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            TransportError::Reset
-        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => TransportError::Reset,
         io::ErrorKind::TimedOut => TransportError::TimedOut,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => TransportError::Unreachable,
+        // A broken pipe among them: the peer had ended the connection in an orderly way before.
         _ => TransportError::ClosedEarly,
     }
 }
 
 fn of_h2(error: &h2::Error) -> TransportError {
-    match error.get_io().map(io::Error::kind) {
-        // So it calls an orderly end of the connection in the middle of a stream.
-        Some(io::ErrorKind::BrokenPipe) => return TransportError::ClosedEarly,
-        Some(kind) => return of_io(kind),
-        None => {}
+    if let Some(broken) = error.get_io() {
+        return of_io(broken.kind());
     }
     let code = error.reason().map_or(h2::Reason::INTERNAL_ERROR.into(), u32::from);
     if error.is_reset() {

@@ -118,15 +118,15 @@ impl Inner {
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response.map(|incoming| H2Body(incoming).boxed_unsync())),
-                Err(mut failed) => {
-                    if let Some(pool) = self.pool.upgrade() {
-                        lock(&pool).forget(&place, connection);
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => {
+                        if let Some(pool) = self.pool.upgrade() {
+                            lock(&pool).forget(&place, connection);
+                        }
+                        request = unsent;
                     }
-                    match failed.take_message() {
-                        Some(unsent) if reused => request = unsent,
-                        _ => return Err(transport_error(failed.error())),
-                    }
-                }
+                    _ => return Err(transport_error(failed.error())),
+                },
             }
         }
     }

@@ -135,8 +135,11 @@ impl http_body::Body for Driven {
             this.carried = None;
         }
         let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
-            // The driver knows better than the body's channel why a body ended early.
-            Poll::Ready(Some(frame)) => Some(frame.map_err(|error| broken.unwrap_or_else(|| transport_error(&error)))),
+            Poll::Ready(Some(frame)) => Some(frame.map_err(|error| match broken {
+                // The driver took the body down with it, and knows why.
+                Some(why) if error.is_incomplete_message() => why,
+                _ => transport_error(&error),
+            })),
             Poll::Ready(None) => None,
             Poll::Pending if this.carried.is_none() => Some(Err(broken.unwrap_or(TransportError::ClosedEarly))),
             Poll::Pending => return Poll::Pending,
