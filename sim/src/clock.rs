@@ -15,6 +15,8 @@ use crate::time::SimTime;
 pub const EPOCH_UNIX_SECS: i64 = 1_767_225_600;
 
 const PARTS: i128 = 1_000_000;
+/// The slowest clock: one second in a million.
+const DRIFT_PPM_MIN: i32 = -999_999;
 
 /// The wall time that a perfect clock shows at an instant of true time.
 pub fn true_wall(at: SimTime) -> Timestamp {
@@ -51,9 +53,10 @@ impl NodeClock {
         self.change(|state| state.wall_ahead_nanos += i128::from(nanos));
     }
 
-    /// Lets both clocks run fast (positive) or slow (negative) by so many millionths.
+    /// Lets both clocks run fast (positive) or slow (negative) by so many millionths. No clock stands still or runs
+    /// backward.
     pub fn set_drift_ppm(&self, ppm: i32) {
-        self.change(|state| state.drift_ppm = ppm);
+        self.change(|state| state.drift_ppm = ppm.max(DRIFT_PPM_MIN));
     }
 
     /// While suspended, monotonic time stands still and wall time goes on, as on a laptop whose lid is closed.
