@@ -183,6 +183,7 @@ fn to_origin_form(mut request: Request<Body>, authority: &Authority) -> Result<R
         let host = host.map_err(|error| TransportError::Protocol(error.to_string()))?;
         request.headers_mut().insert(HOST, host);
     }
+    *request.version_mut() = Version::HTTP_11;
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     Ok(request)
