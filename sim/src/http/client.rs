@@ -101,15 +101,15 @@ impl Inner {
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response.map(|incoming| H2Body(incoming).boxed_unsync())),
-                Err(mut failed) => {
-                    if let Some(pool) = self.pool.upgrade() {
-                        lock(&pool).forget(&place, connection);
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => {
+                        if let Some(pool) = self.pool.upgrade() {
+                            lock(&pool).forget(&place, connection);
+                        }
+                        request = unsent;
                     }
-                    match failed.take_message() {
-                        Some(unsent) if reused => request = unsent,
-                        _ => return Err(transport_error(failed.error())),
-                    }
-                }
+                    _ => return Err(transport_error(failed.error())),
+                },
             }
         }
     }
@@ -166,6 +166,7 @@ fn to_origin_form(mut request: Request<Body>, authority: &Authority) -> Result<R
         let host = host.map_err(|error| TransportError::Protocol(error.to_string()))?;
         request.headers_mut().insert(HOST, host);
     }
+    *request.version_mut() = Version::HTTP_11;
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     Ok(request)
