@@ -58,6 +58,11 @@ impl NodeState {
             changed: Event::new(),
         }
     }
+
+    /// Is it a process of this machine?
+    pub(crate) fn runs(&self, process: ProcessId) -> bool {
+        lock(&self.power).processes.contains(&process)
+    }
 }
 
 impl Node {

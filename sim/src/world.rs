@@ -21,6 +21,7 @@ use crate::random::Streams;
 use crate::service::Service;
 use crate::time::SimTime;
 use crate::trace::{Event, Keep, NodeId, Trace};
+use crate::trace_log;
 
 /// What is left of a world that has ended.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub fn run(seed: u64, keep: Keep, end: SimTime, build: impl FnOnce(&World)) -> E
     Engine::run(seed, |engine| {
         let world = World::new(seed, keep);
         build(&world);
-        let halt = world.inner.kernel.run_until(end, engine);
+        let halt = trace_log::heard(&world, || world.inner.kernel.run_until(end, engine));
         world.end(halt)
     })
 }
@@ -212,6 +213,12 @@ impl World {
     /// Ends the world now.
     pub fn stop(&self) {
         self.inner.kernel.halt(Halt::End);
+    }
+
+    /// The machine whose process is running; the world's own node when none is.
+    pub(crate) fn running_node(&self) -> NodeId {
+        let process = self.inner.kernel.current();
+        lock(&self.inner.nodes).iter().find(|node| node.runs(process)).map_or(NodeId::WORLD, |node| node.id)
     }
 
     pub(crate) fn next_request(&self, from: NodeId) -> u64 {
