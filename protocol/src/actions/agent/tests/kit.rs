@@ -369,6 +369,7 @@ pub struct Bench {
     pub choices: Choices,
     jobs: Jobs,
     script: Script,
+    server: Option<Http>,
     asked: Arc<Mutex<Vec<Asked>>>,
     ran: Arc<Mutex<Vec<Ran>>>,
 }
@@ -382,6 +383,7 @@ impl Bench {
             choices,
             jobs: Jobs::lasting(secs(20)),
             script: Arc::new(Mutex::new(script)),
+            server: None,
             asked: Arc::default(),
             ran: Arc::default(),
         }
@@ -399,6 +401,13 @@ impl Bench {
 
     pub fn ephemeral(self) -> Self {
         configure(&self.disk, |settings| settings.ephemeral = true);
+        self
+    }
+
+    /// Speaks to another server than the scripted one.
+    pub fn with_server(mut self, http: Http, configuration: &Configuration) -> Self {
+        configuration.store(&self.disk).unwrap();
+        self.server = Some(http);
         self
     }
 
@@ -460,6 +469,9 @@ impl Bench {
     }
 
     fn http(&self) -> Http {
+        if let Some(http) = &self.server {
+            return http.clone();
+        }
         let bench = self.clone();
         BoxCloneSyncService::new(service_fn(move |request| {
             let bench = bench.clone();
