@@ -6,7 +6,7 @@ use axum::body::Body as AxumBody;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use rand::SeedableRng;
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tower::ServiceExt;
 use tower::service_fn;
@@ -156,5 +156,65 @@ fn an_expired_session_is_replaced() {
         server.queue_job(JobSpec::named("a"));
         assert_eq!(bench.run(secs(200)), None);
         assert_eq!(reports(&facts), [(Outcome::Succeeded, true)]);
+    }
+}
+
+/// The same server over a bad network: until `heal_at`, a request in four meets some fault.
+fn badly(http: Http, clock: VirtualClock, seed: u64, heal_at: std::time::Duration) -> Http {
+    let random = Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed)));
+    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+        let (http, clock, random) = (http.clone(), clock.clone(), random.clone());
+        async move {
+            let (kind, wait) = {
+                let mut random = random.lock().unwrap();
+                (random.next_u32() % 32, u64::from(random.next_u32() % 200))
+            };
+            let kind = if clock.now() < heal_at { kind } else { u32::MAX };
+            let status = |status: u16| Ok(Response::builder().status(status).body(crate::http::empty()).unwrap());
+            match kind {
+                0 => return status(503),
+                1 => return status(500),
+                2 => return status(401),
+                3 => return Err(TransportError::Reset),
+                4 => return Err(TransportError::Refused),
+                5 => crate::clock::Clock::sleep(&clock, secs(wait)).await,
+                _ => {}
+            }
+            let answer = http.oneshot(request).await;
+            match kind {
+                6 => status(504),
+                7 => Err(TransportError::ClosedEarly),
+                8 => {
+                    crate::clock::Clock::sleep(&clock, secs(wait)).await;
+                    answer
+                }
+                _ => answer,
+            }
+        }
+        .boxed()
+    }))
+}
+
+#[test]
+fn the_repaired_runner_ends_every_job_once_over_a_bad_network() {
+    for (seed, flow) in (0..40).map(|seed| (seed, if seed % 2 == 0 { Flow::V1 } else { Flow::V2 })) {
+        let (mut bench, server, facts) = system(Choices::hardened(), flow, Encryption::Plain);
+        bench.seed = seed;
+        let bench =
+            bench.jobs(Jobs::lasting(secs(seed * 7 % 190))).over(|http, clock| badly(http, clock, seed, secs(1_500)));
+        for job in 0..6 {
+            server.queue_job(JobSpec::named(format!("job-{job}")));
+        }
+        for restart in [300, 340, 900] {
+            assert_eq!(bench.run(secs(restart)), None, "seed {seed}: the repaired runner never ends by itself");
+        }
+        assert_eq!(bench.run(secs(2_500)), None, "seed {seed}");
+        let snapshot = server.snapshot();
+        assert!(snapshot.agents[0].online, "seed {seed}");
+        let ran = bench.ran();
+        assert!(ran.windows(2).all(|pair| pair[0].to.is_some_and(|to| to <= pair[1].from)), "seed {seed}: {ran:?}");
+        assert!(snapshot.jobs.iter().all(|job| job.phase == "closed"), "seed {seed}: {:#?}", snapshot.jobs);
+        let refused: Vec<_> = reports(&facts).into_iter().filter(|(_, accepted)| !accepted).collect();
+        assert!(refused.is_empty(), "seed {seed}: {refused:?}");
     }
 }
