@@ -7,16 +7,16 @@ use crate::http::TransportError;
 
 /// What an error of hyper says about the transport.
 pub fn transport_error(error: &hyper::Error) -> TransportError {
-    if let Some(reset) = source::<h2::Error>(error) {
+    if let Some(reset) = cause::<h2::Error>(error) {
         return of_h2(reset);
     }
-    if let Some(broken) = source::<io::Error>(error) {
+    if let Some(broken) = cause::<io::Error>(error) {
         return of_io(broken.kind());
     }
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() || error.is_body_write_aborted() {
         return TransportError::ClosedEarly;
     }
-    match source::<TransportError>(error) {
+    match cause::<TransportError>(error) {
         Some(own) => own.clone(),
         None => TransportError::Protocol(error.to_string()),
     }
@@ -26,11 +26,10 @@ pub fn transport_error(error: &hyper::Error) -> TransportError {
 pub fn of_io(kind: io::ErrorKind) -> TransportError {
     match kind {
         io::ErrorKind::ConnectionRefused => TransportError::Refused,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            TransportError::Reset
-        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => TransportError::Reset,
         io::ErrorKind::TimedOut => TransportError::TimedOut,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => TransportError::Unreachable,
+        // A broken pipe among them: the peer had ended the connection in an orderly way before.
         _ => TransportError::ClosedEarly,
     }
 }
@@ -49,7 +48,8 @@ fn of_h2(error: &h2::Error) -> TransportError {
     }
 }
 
-fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+/// The first of an error's causes, itself included, that has a certain type.
+pub fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(cause) = next {
         if let Some(found) = cause.downcast_ref() {

@@ -8,16 +8,19 @@ use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 
 use slab::Slab;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::engine::Engine;
+pub(crate) use crate::mutex::lock;
+use crate::panics::{self, Thrown};
 use crate::time::SimTime;
 use crate::timers::{TimerKey, Timers};
 
@@ -25,11 +28,6 @@ use crate::timers::{TimerKey, Timers};
 const STEPS_PER_INSTANT_MAX: u64 = 1_000_000;
 /// More steps than this in one world are a loop in which time hardly passes.
 const STEPS_MAX: u64 = 200_000_000;
-
-/// Locks without minding that a panic went through: a panic ends its world anyway.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Names a process of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +86,8 @@ struct Process {
     /// Tasks that became ready while the process was frozen.
     parked: Vec<usize>,
     tasks: BTreeSet<usize>,
+    /// What ends with the process besides its tasks.
+    belongings: Vec<Box<dyn Any + Send>>,
 }
 
 #[derive(Default)]
@@ -174,12 +174,25 @@ impl Kernel {
         wake.wake();
     }
 
+    /// Makes `thing` live as long as the process does; it is dropped at once if the process is gone.
+    pub(crate) fn entrust(&self, process: ProcessId, thing: impl Any + Send) {
+        let thing: Box<dyn Any + Send> = Box::new(thing);
+        let mut tasks = lock(&self.tasks);
+        match tasks.processes.get_mut(&process) {
+            Some(found) => found.belongings.push(thing),
+            None => {
+                drop(tasks);
+                drop(thing);
+            }
+        }
+    }
+
     /// Ends a process: all its tasks are dropped where they stand.
     pub(crate) fn kill(&self, process: ProcessId) {
-        let dropped: Vec<Option<TaskFuture>> = {
+        let dropped: (Vec<Option<TaskFuture>>, _) = {
             let mut tasks = lock(&self.tasks);
             let Some(dead) = tasks.processes.remove(&process) else { return };
-            dead.tasks.into_iter().map(|id| tasks.all.remove(id).future).collect()
+            (dead.tasks.into_iter().map(|id| tasks.all.remove(id).future).collect(), dead.belongings)
         };
         // Outside the lock: futures cancel timers and close connections when they are dropped.
         drop(dropped);
@@ -221,7 +234,9 @@ impl Kernel {
     /// Counts a step of whoever runs. One who takes too many while time stands still is torn out of its loop.
     pub(crate) fn step(&self) {
         let all = self.steps_all.fetch_add(1, Ordering::Relaxed);
-        if self.steps.fetch_add(1, Ordering::Relaxed) > STEPS_PER_INSTANT_MAX || all > STEPS_MAX {
+        let exhausted = self.steps.fetch_add(1, Ordering::Relaxed) > STEPS_PER_INSTANT_MAX || all > STEPS_MAX;
+        // What is dropped on the way out of the loop may count steps too.
+        if exhausted && !thread::panicking() {
             panic::resume_unwind(Box::new(StepsExhausted));
         }
     }
@@ -234,8 +249,8 @@ impl Kernel {
     /// Runs until `end` or until something stops the world.
     pub(crate) fn run_until(&self, end: SimTime, engine: &Engine) -> Halt {
         loop {
-            while let Some(id) = self.ready.take() {
-                if let Some(halt) = self.poll(id).or_else(|| lock(&self.halt).clone()) {
+            while let Some(turn) = self.ready.take() {
+                if let Some(halt) = self.poll(turn).or_else(|| lock(&self.halt).clone()) {
                     return halt;
                 }
             }
@@ -261,81 +276,101 @@ impl Kernel {
         }
     }
 
-    /// Drops everything that is left, so that nothing outlives the world.
+    /// Drops everything that is left, so that nothing outlives the world. What panics meanwhile is of no interest: the
+    /// world has ended already.
     pub(crate) fn tear_down(&self) {
-        let all: Vec<ProcessId> = lock(&self.tasks).processes.keys().copied().collect();
-        for process in all {
-            self.kill(process);
+        loop {
+            let Some(process) = lock(&self.tasks).processes.keys().next().copied() else { break };
+            self.forgive_steps();
+            let _ = panics::caught(|| self.kill(process));
         }
-        *lock(&self.timers) = Timers::default();
+        let timers = std::mem::take(&mut *lock(&self.timers));
+        drop(timers);
     }
 
-    fn poll(&self, id: usize) -> Option<Halt> {
+    /// Lets whoever cleans up after an endless loop take steps again.
+    fn forgive_steps(&self) {
+        self.steps.store(0, Ordering::Relaxed);
+        self.steps_all.store(0, Ordering::Relaxed);
+    }
+
+    fn poll(&self, turn: Turn) -> Option<Halt> {
         let (mut future, wake, process) = {
             let mut tasks = lock(&self.tasks);
             let Tasks { all, processes, .. } = &mut *tasks;
-            let task = all.get_mut(id)?;
+            // The task may have ended, and its place may be another task's by now.
+            let task = all.get_mut(turn.id).filter(|task| task.wake.key == turn.key)?;
             task.wake.queued.store(false, Ordering::Relaxed);
             let home = processes.get_mut(&task.process)?;
             if home.frozen {
-                home.parked.push(id);
+                home.parked.push(turn.id);
                 return None;
             }
             (task.future.take()?, task.wake.clone(), task.process)
         };
         *lock(&self.current) = process;
         let waker = Waker::from(wake.clone());
-        let polled = panic::catch_unwind(AssertUnwindSafe(|| {
+        let polled = panics::caught(|| {
             self.step();
             future.as_mut().poll(&mut Context::from_waker(&waker))
-        }));
+        });
         let mut tasks = lock(&self.tasks);
         // The task may have killed its own process, and its place may be another task's by now.
-        let task = tasks.all.get_mut(id).filter(|task| Arc::ptr_eq(&task.wake, &wake));
+        let task = tasks.all.get_mut(turn.id).filter(|task| Arc::ptr_eq(&task.wake, &wake));
         match (polled, task) {
             (Ok(Poll::Pending), Some(task)) => {
                 task.future = Some(future);
                 None
             }
             (Ok(_), task) => {
-                if task.is_some() {
-                    tasks.all.remove(id);
+                let name = task.map(|task| task.name.clone());
+                if name.is_some() {
+                    tasks.all.remove(turn.id);
                     if let Some(home) = tasks.processes.get_mut(&process) {
-                        home.tasks.remove(&id);
+                        home.tasks.remove(&turn.id);
                     }
                 }
                 drop(tasks);
-                drop(future);
-                None
+                panics::caught(|| drop(future)).err().map(|thrown| halt_of(name, thrown))
             }
-            (Err(payload), task) => {
-                let name = task.map_or_else(String::new, |task| task.name.to_string());
+            (Err(thrown), task) => {
+                let name = task.map(|task| task.name.clone());
                 drop(tasks);
-                // What a panic left behind may panic again when dropped; its world is over.
-                std::mem::forget(future);
-                Some(halt_of(name, payload))
+                self.forgive_steps();
+                // What a panic left behind may panic again when it is dropped. The first one is the one to tell.
+                let _ = panics::caught(|| drop(future));
+                Some(halt_of(name, thrown))
             }
         }
     }
 }
 
-fn halt_of(task: String, payload: Box<dyn Any + Send>) -> Halt {
-    if payload.is::<StepsExhausted>() {
+fn halt_of(task: Option<Arc<str>>, thrown: Thrown) -> Halt {
+    let task = task.map_or_else(|| "a process that ended itself".to_owned(), |name| name.to_string());
+    if thrown.payload.is::<StepsExhausted>() {
         return Halt::NoProgress { task };
     }
-    Halt::Panic { task, message: crate::panics::message(&*payload) }
+    Halt::Panic { task, message: thrown.to_string() }
 }
 
 /// Carried by the unwinding that tears an endless loop apart.
 struct StepsExhausted;
 
-/// Tasks that are ready at this instant, each with its drawn place in the order.
+/// A task's turn: its drawn place in the order of an instant, and the task.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    order: u64,
+    key: u64,
+    id: usize,
+}
+
+/// Tasks that are ready at this instant.
 #[derive(Default)]
-struct Ready(Mutex<BinaryHeap<Reverse<(u64, usize)>>>);
+struct Ready(Mutex<BinaryHeap<Reverse<Turn>>>);
 
 impl Ready {
-    fn take(&self) -> Option<usize> {
-        lock(&self.0).pop().map(|Reverse((_, id))| id)
+    fn take(&self) -> Option<Turn> {
+        lock(&self.0).pop().map(|Reverse(turn)| turn)
     }
 }
 
@@ -355,7 +390,8 @@ impl Wake for TaskWake {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
             let wakes = self.wakes.fetch_add(1, Ordering::Relaxed);
-            lock(&self.ready.0).push(Reverse((mix(self.key, wakes), self.id)));
+            let turn = Turn { order: mix(self.key, wakes), key: self.key, id: self.id };
+            lock(&self.ready.0).push(Reverse(turn));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes: machines with a clock, a disk and processes, that crash, freeze and boot again.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +12,12 @@ use squall_protocol::{Clock, Disk, Ledger, Random};
 
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
+use crate::effects::FaultId;
+use crate::gateway::{GatewayLayer, Witness};
 use crate::kernel::{Kernel, ProcessId, lock};
 use crate::net::Listener;
 use crate::process::Process;
-use crate::trace::NodeId;
+use crate::trace::{NodeId, What};
 use crate::world::World;
 
 /// A machine. Handles are cheap to clone and mean the same one.
@@ -27,7 +30,7 @@ pub struct Node {
 pub(crate) struct NodeState {
     pub(crate) id: NodeId,
     pub(crate) name: Arc<str>,
-    clock: NodeClock,
+    clock: Arc<NodeClock>,
     disk: SimDisk,
     power: Mutex<Power>,
     /// Told whenever the machine boots or goes on.
@@ -49,7 +52,7 @@ impl NodeState {
         Self {
             id,
             name: name.into(),
-            clock: NodeClock::new(kernel.clone()),
+            clock: Arc::new(NodeClock::new(kernel.clone())),
             disk: SimDisk::default(),
             power: Mutex::default(),
             changed: Event::new(),
@@ -91,7 +94,7 @@ impl Node {
 
     /// The machine's clock, as its processes read it.
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.state.clock.clone())
+        self.state.clock.clone()
     }
 
     /// The machine's disk.
@@ -114,7 +117,15 @@ impl Node {
         self.world.ledger(self.id())
     }
 
-    /// Starts a process that nobody supervises, for as long as the machine runs.
+    /// What stands before every server of this machine.
+    pub fn gateway(&self) -> GatewayLayer {
+        let rules = self.world.inner.rules.clone();
+        GatewayLayer::new(self.state.name.clone(), rules, self.clock())
+            .witnessed_by(Arc::new(NodeWitness(self.clone())))
+    }
+
+    /// Starts a process that nobody supervises, for as long as the machine runs. On a machine that is down it is dead
+    /// from the start.
     pub fn start<F>(&self, name: &str, main: impl FnOnce(Process) -> F) -> Process
     where
         F: Future<Output = ()> + Send + 'static,
@@ -134,10 +145,12 @@ impl Node {
         let kernel = &self.world.inner.kernel;
         let id = kernel.new_process();
         let mut power = lock(&self.state.power);
-        power.processes.insert(id);
         power.processes_ever += 1;
-        if power.frozen {
-            kernel.freeze(id, true);
+        if power.down {
+            kernel.kill(id);
+        } else {
+            power.processes.insert(id);
+            kernel.freeze(id, power.frozen);
         }
         let name = format!("{}/{name}", self.state.name);
         let incarnation = power.processes_ever;
@@ -243,5 +256,19 @@ impl Node {
     /// Sleeps by the machine's own clock.
     pub async fn sleep(&self, duration: Duration) {
         self.state.clock.sleep(duration).await;
+    }
+}
+
+/// Notes what a machine's gateway does in the trace.
+struct NodeWitness(Node);
+
+impl Witness for NodeWitness {
+    fn saw(&self, fault: FaultId, kind: &str, what: fmt::Arguments<'_>) {
+        let world = self.0.world();
+        world.inner.trace.note(world.now(), self.0.id(), || What::Fault {
+            fault,
+            kind: kind.to_owned(),
+            what: what.to_string(),
+        });
     }
 }

@@ -1,8 +1,9 @@
-//! Panics inside a world are verdicts: they are caught and told, not printed.
+//! Panics of the code under test are verdicts: they are caught and told, not printed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic;
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
@@ -10,8 +11,26 @@ thread_local! {
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `world` with its panics kept from the standard error output.
-pub(crate) fn quietly<T>(world: impl FnOnce() -> T) -> T {
+/// A caught panic. Its text is what it said, and where.
+pub(crate) struct Thrown {
+    pub(crate) payload: Box<dyn Any + Send>,
+    location: Option<String>,
+}
+
+impl fmt::Display for Thrown {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = self.payload.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| self.payload.downcast_ref::<String>().map(String::as_str));
+        to.write_str(said.unwrap_or("a panic without a message"))?;
+        match &self.location {
+            Some(location) => write!(to, " ({location})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// From now on, panics inside of [`caught`] are kept from the standard error output. Others are printed as ever.
+pub(crate) fn keep_quiet() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let outside = panic::take_hook();
@@ -23,33 +42,12 @@ pub(crate) fn quietly<T>(world: impl FnOnce() -> T) -> T {
             }
         }));
     });
-    let _inside = Inside::enter();
-    world()
 }
 
-/// What a panic said, and where it was.
-pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
-    let said = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned());
-    match LOCATION.take() {
-        Some(location) => format!("{said} ({location})"),
-        None => said,
-    }
-}
-
-struct Inside(bool);
-
-impl Inside {
-    fn enter() -> Self {
-        Self(INSIDE.replace(true))
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        INSIDE.set(self.0);
-    }
+/// Runs a step of the code under test.
+pub(crate) fn caught<T>(step: impl FnOnce() -> T) -> Result<T, Thrown> {
+    let before = INSIDE.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(step));
+    INSIDE.set(before);
+    result.map_err(|payload| Thrown { payload, location: LOCATION.take() })
 }

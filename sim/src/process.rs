@@ -178,7 +178,9 @@ impl Worker for ProcessWorker {
                 return Err(WorkerError::BrokenPipe);
             }
             let (taken, when_taken) = oneshot::channel();
-            self.pipe.push(message, taken);
+            if !self.pipe.push(message, taken) {
+                return Err(WorkerError::BrokenPipe);
+            }
             when_taken.await.map_err(|_| WorkerError::BrokenPipe)
         }
         .boxed()
@@ -209,13 +211,23 @@ struct Pipe {
 #[derive(Default)]
 struct PipeState {
     waiting: VecDeque<(Bytes, oneshot::Sender<()>)>,
+    /// The parent sends nothing more.
     closed: bool,
+    /// The worker takes nothing more.
+    broken: bool,
 }
 
 impl Pipe {
-    fn push(&self, message: Bytes, taken: oneshot::Sender<()>) {
-        lock(&self.state).waiting.push_back((message, taken));
+    /// Puts a message in, unless nobody will take it.
+    fn push(&self, message: Bytes, taken: oneshot::Sender<()>) -> bool {
+        let mut state = lock(&self.state);
+        if state.broken {
+            return false;
+        }
+        state.waiting.push_back((message, taken));
+        drop(state);
         self.changed.notify(usize::MAX);
+        true
     }
 
     fn close(&self) {
@@ -252,6 +264,8 @@ impl Parent for PipeEnd {
 
 impl Drop for PipeEnd {
     fn drop(&mut self) {
-        lock(&self.0.state).waiting.clear();
+        let mut state = lock(&self.0.state);
+        state.broken = true;
+        state.waiting.clear();
     }
 }

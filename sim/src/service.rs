@@ -1,12 +1,13 @@
 //! Services: processes that a supervisor starts, watches, stops and starts again.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use event_listener::Event;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use squall_protocol::facts::Agent;
 use squall_protocol::supervise::Exit;
 use squall_protocol::{Fact, Restart, Supervise};
@@ -29,8 +30,17 @@ struct State {
     changed: Event,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    /// Somebody stopped it.
+    Stopped,
+    /// Its supervisor will not start it again.
+    GivenUp,
+}
+
 struct Control {
-    wanted: bool,
+    wanted: Wanted,
     running: Option<(Process, Option<oneshot::Sender<()>>)>,
 }
 
@@ -51,11 +61,12 @@ impl Node {
         S: Supervise,
         F: Future<Output = i32> + Send + 'static,
     {
-        let control = Control { wanted: true, running: None };
+        let control = Control { wanted: Wanted::Yes, running: None };
         let state = State { control: Mutex::new(control), changed: Event::new() };
         let service = Service { node: self.clone(), name: name.into(), agent: agent.into(), state: Arc::new(state) };
         let main: Main = Box::new(move |process| main(process).boxed());
         let policy: Policy = Box::new(move || Box::new(policy()));
+        self.world.register(&service);
         self.world.spawn(&format!("supervisor of {}/{name}", self.name()), service.clone().supervise(policy, main));
         service
     }
@@ -77,6 +88,11 @@ impl Service {
         lock(&self.state.control).running.is_some()
     }
 
+    /// Is it to run whenever its machine does? Not after [`Service::stop`], nor after its supervisor gave up.
+    pub fn is_wanted(&self) -> bool {
+        lock(&self.state.control).wanted == Wanted::Yes
+    }
+
     /// Kills the process, as SIGKILL does. The supervisor notices.
     ///
     /// Returns whether there was one.
@@ -92,9 +108,11 @@ impl Service {
     pub fn stop(&self, grace: Duration) -> bool {
         let asked = {
             let mut control = lock(&self.state.control);
-            control.wanted = false;
+            control.wanted = Wanted::Stopped;
             control.running.as_mut().map(|(process, ask)| (process.clone(), ask.take()))
         };
+        self.state.changed.notify(usize::MAX);
+        self.node.ledger().record(Fact::AgentStopRequested { agent: self.agent.clone() });
         let Some((process, ask)) = asked else { return false };
         if let Some(ask) = ask {
             // Nobody may be listening; the kill below is for those.
@@ -111,36 +129,50 @@ impl Service {
 
     /// Starts the service again after [`Service::stop`] or after its supervisor gave up.
     pub fn start(&self) {
-        lock(&self.state.control).wanted = true;
+        lock(&self.state.control).wanted = Wanted::Yes;
         self.state.changed.notify(usize::MAX);
-        self.node.state.changed.notify(usize::MAX);
     }
 
     async fn supervise(self, mut policy: Policy, mut main: Main) {
-        let (world, ledger) = (self.node.world().clone(), self.node.ledger());
         loop {
             self.until_startable().await;
-            let (mut rules, boots) = (policy(), self.node.boots());
-            loop {
-                let started = world.now();
-                ledger.record(Fact::AgentUp { agent: self.agent.clone() });
-                let exit = self.run(&mut main).await;
-                let code = if let Exit::Code(code) = exit { Some(code) } else { None };
-                ledger.record(Fact::AgentDown { agent: self.agent.clone(), code });
-                if self.node.boots() != boots || !self.may_start() {
-                    break;
+            let (rules, boots) = (policy(), self.node.boots());
+            self.supervise_boot(boots, rules, &mut main).await;
+        }
+    }
+
+    /// Supervises with one set of rules, until the machine boots anew or somebody starts or stops the service by hand.
+    async fn supervise_boot(&self, boots: u32, mut rules: Box<dyn Supervise>, main: &mut Main) {
+        let (world, ledger) = (self.node.world().clone(), self.node.ledger());
+        loop {
+            let started = world.now();
+            ledger.record(Fact::AgentUp { agent: self.agent.clone() });
+            let exit = self.run(main).await;
+            let code = if let Exit::Code(code) = exit { Some(code) } else { None };
+            ledger.record(Fact::AgentDown { agent: self.agent.clone(), code });
+            if self.has_changed(boots) {
+                return;
+            }
+            match rules.ended(exit, world.now().since(started)) {
+                Restart::After(pause) => {
+                    let (paused, changed) = (pin!(world.sleep(pause)), pin!(self.until(|| self.has_changed(boots))));
+                    future::select(paused, changed).await;
                 }
-                match rules.ended(exit, world.now().since(started)) {
-                    Restart::After(pause) => world.sleep(pause).await,
-                    Restart::Never => {
-                        ledger.record(Fact::AgentStopped { agent: self.agent.clone() });
-                        self.until_revived(boots).await;
-                        break;
+                Restart::Never => {
+                    ledger.record(Fact::AgentStopped { agent: self.agent.clone() });
+                    lock(&self.state.control).wanted = Wanted::GivenUp;
+                    self.until(|| self.node.boots() != boots || self.is(Wanted::Yes)).await;
+                    let mut control = lock(&self.state.control);
+                    // A boot revives what the supervisor gave up, but not what somebody stopped.
+                    if control.wanted == Wanted::GivenUp {
+                        control.wanted = Wanted::Yes;
                     }
+                    return;
                 }
-                if self.node.boots() != boots || !self.may_start() {
-                    break;
-                }
+            }
+            self.until(|| self.has_changed(boots) || !self.node.is_frozen()).await;
+            if self.has_changed(boots) {
+                return;
             }
         }
     }
@@ -160,32 +192,27 @@ impl Service {
         exit
     }
 
-    fn may_start(&self) -> bool {
-        self.node.is_up() && lock(&self.state.control).wanted
+    fn is(&self, wanted: Wanted) -> bool {
+        lock(&self.state.control).wanted == wanted
+    }
+
+    /// Did the machine go down or boot, or was the service stopped?
+    fn has_changed(&self, boots: u32) -> bool {
+        self.node.boots() != boots || !self.node.is_up() || !self.is(Wanted::Yes)
     }
 
     async fn until_startable(&self) {
-        loop {
-            let changed = self.node.state.changed.listen();
-            if self.may_start() && !self.node.is_frozen() {
-                return;
-            }
-            changed.await;
-        }
+        self.until(|| self.node.is_up() && !self.node.is_frozen() && self.is(Wanted::Yes)).await;
     }
 
-    /// Until the machine has booted anew, or somebody starts the service by hand.
-    async fn until_revived(&self, boots: u32) {
-        lock(&self.state.control).wanted = false;
+    /// Waits for something about the machine or the service to come true.
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
-            let (booted, started) = (self.node.state.changed.listen(), self.state.changed.listen());
-            if self.node.boots() != boots {
-                lock(&self.state.control).wanted = true;
-            }
-            if lock(&self.state.control).wanted {
+            let (machine, service) = (self.node.state.changed.listen(), self.state.changed.listen());
+            if holds() {
                 return;
             }
-            futures_util::future::select(booted, started).await;
+            future::select(machine, service).await;
         }
     }
 }

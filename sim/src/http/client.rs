@@ -1,12 +1,10 @@
 //! The HTTP client of a process: connections are reused, and closed with the process.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response, Version};
@@ -16,83 +14,39 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use squall_protocol::hyper_errors::transport_error;
 use squall_protocol::{Body, Http, TransportError};
+use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
+use super::pool::{Found, H2, Opening, Place, Pool};
 use super::rt::ProcessExecutor;
 use crate::kernel::{ProcessId, lock};
-use crate::net::{Alpn, ConnectError};
+use crate::net::{Alpn, ConnectError, Stream};
 use crate::node::Node;
 use crate::trace::What;
 
-/// A new client for a process.
+/// A new client for a process, whose connections end with it.
 pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
-    BoxCloneSyncService::new(Client { inner: Arc::new(Inner { node: node.clone(), process, pool: Arc::default() }) })
-}
-
-/// A server, and the protocol spoken with it.
-pub(crate) type Place = (Authority, Alpn);
-
-/// Connections that wait for their next request.
-#[derive(Default)]
-pub(crate) struct Pool {
-    h1: BTreeMap<String, Vec<H1>>,
-    h2: BTreeMap<String, http2::SendRequest<Body>>,
-}
-
-impl Pool {
-    pub(crate) fn put(&mut self, place: Place, connection: H1) {
-        self.h1.entry(place.0.to_string()).or_default().push(connection);
-    }
-
-    fn take(&mut self, place: &Place) -> Option<H1> {
-        let idle = self.h1.get_mut(place.0.as_str())?;
-        while let Some(mut connection) = idle.pop() {
-            if connection.is_usable() {
-                return Some(connection);
-            }
-        }
-        None
-    }
-
-    fn shared(&mut self, place: &Place) -> Option<http2::SendRequest<Body>> {
-        let sender = self.h2.get(place.0.as_str()).filter(|sender| !sender.is_closed())?;
-        Some(sender.clone())
-    }
-}
-
-#[derive(Clone)]
-struct Client {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    node: Node,
-    process: ProcessId,
-    pool: Arc<Mutex<Pool>>,
-}
-
-impl tower::Service<Request<Body>> for Client {
-    type Response = Response<Body>;
-    type Error = TransportError;
-    type Future = BoxFuture<'static, Result<Response<Body>, TransportError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let inner = self.inner.clone();
+    let pool = Arc::new(Mutex::new(Pool::default()));
+    let inner = Inner { node: node.clone(), process, pool: Arc::downgrade(&pool) };
+    node.world().inner.kernel.entrust(process, pool);
+    let inner = Arc::new(inner);
+    BoxCloneSyncService::new(service_fn(move |request| {
+        let inner = inner.clone();
         async move {
-            let world = inner.node.world();
-            world.inner.kernel.step();
+            inner.node.world().inner.kernel.step();
             let mut told = Told::sent(&inner.node, &request);
             let answer = inner.send(request).await;
             told.ended(&answer);
             answer
         }
-        .boxed()
-    }
+    }))
+}
+
+struct Inner {
+    node: Node,
+    process: ProcessId,
+    pool: Weak<Mutex<Pool>>,
 }
 
 impl Inner {
@@ -101,14 +55,15 @@ impl Inner {
             return Err(TransportError::Protocol(format!("{} names no host", request.uri())));
         };
         match request.version() {
-            Version::HTTP_2 => self.send_h2(request, (authority, Alpn::H2)).await,
+            // Boxed, so that the far more common requests over HTTP/1.1 do not carry its size.
+            Version::HTTP_2 => Box::pin(self.send_h2(request, (authority, Alpn::H2))).await,
             _ => self.send_h1(to_origin_form(request, &authority)?, (authority, Alpn::H1)).await,
         }
     }
 
     async fn send_h1(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
         loop {
-            let idle = lock(&self.pool).take(&place);
+            let idle = self.idle(&place);
             let reused = idle.is_some();
             let connection = match idle {
                 Some(connection) => connection,
@@ -123,38 +78,85 @@ impl Inner {
         }
     }
 
-    async fn send_h2(&self, request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
-        let shared = lock(&self.pool).shared(&place);
-        let mut sender = match shared {
-            Some(sender) => sender,
-            None => self.open_h2(&place).await?,
+    /// An idle connection that is still good.
+    fn idle(&self, place: &Place) -> Option<H1> {
+        let pool = self.pool.upgrade()?;
+        loop {
+            // Outside the lock: a connection that is looked at may still send a body that comes from another one.
+            let mut connection = lock(&pool).take(place)?;
+            if connection.is_usable() {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn send_h2(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
+        loop {
+            let found = self.pool.upgrade().and_then(|pool| lock(&pool).shared(&place));
+            let reused = found.is_some();
+            let H2 { mut sender, connection } = match found {
+                Some(Found::Open(h2)) => h2,
+                Some(Found::Opening(opening)) => self.opened(&place, opening).await?,
+                None => self.opened(&place, self.open_h2(&place)).await?,
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response.map(|incoming| H2Body(incoming).boxed_unsync())),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => {
+                        if let Some(pool) = self.pool.upgrade() {
+                            lock(&pool).forget(&place, connection);
+                        }
+                        request = unsent;
+                    }
+                    _ => return Err(transport_error(failed.error())),
+                },
+            }
+        }
+    }
+
+    /// Opens a connection that all who need one at the same time wait for and share.
+    fn open_h2(&self, place: &Place) -> Opening {
+        let (node, process, of) = (self.node.clone(), self.process, place.clone());
+        let opening = async move {
+            let stream = connect(&node, &of).await?;
+            let connection = stream.connection();
+            let kernel = &node.world().inner.kernel;
+            let executor = ProcessExecutor { kernel: kernel.clone(), process };
+            let (sender, driver) = http2::handshake(executor, stream).await.map_err(|error| transport_error(&error))?;
+            kernel.spawn(process, "h2-connection", async move {
+                // Every request on the connection learns of its end by itself.
+                let _ = driver.await;
+            });
+            Ok(H2 { sender, connection })
         };
-        let response = sender.send_request(request).await.map_err(|error| transport_error(&error))?;
-        Ok(response.map(|incoming| H2Body(incoming).boxed_unsync()))
+        let opening = opening.boxed().shared();
+        if let Some(pool) = self.pool.upgrade() {
+            lock(&pool).opening(place, &opening);
+        }
+        opening
     }
 
-    async fn open_h2(&self, place: &Place) -> Result<http2::SendRequest<Body>, TransportError> {
-        let stream = self.connect(place).await?;
-        let kernel = self.node.world().inner.kernel.clone();
-        let executor = ProcessExecutor { kernel: kernel.clone(), process: self.process };
-        let (sender, driver) = http2::handshake(executor, stream).await.map_err(|error| transport_error(&error))?;
-        kernel.spawn(self.process, "h2-connection", async move {
-            // Every request on the connection learns of its end by itself.
-            let _ = driver.await;
-        });
-        lock(&self.pool).h2.insert(place.0.to_string(), sender.clone());
-        Ok(sender)
+    async fn opened(&self, place: &Place, opening: Opening) -> Result<H2, TransportError> {
+        let h2 = opening.await?;
+        if let Some(pool) = self.pool.upgrade() {
+            lock(&pool).opened(place, &h2);
+        }
+        Ok(h2)
     }
 
-    async fn connect(&self, place: &Place) -> Result<crate::net::Stream, TransportError> {
-        let (host, port) = (place.0.host(), place.0.port_u16().unwrap_or(80));
-        let connected = self.node.world().inner.net.connect(self.node.id(), host, port, place.1).await;
-        connected.map_err(|error| match error {
-            ConnectError::NoName => TransportError::Dns { host: host.to_owned() },
-            ConnectError::Refused => TransportError::Refused,
-            ConnectError::TimedOut => TransportError::TimedOut,
-        })
+    async fn connect(&self, place: &Place) -> Result<Stream, TransportError> {
+        connect(&self.node, place).await
     }
+}
+
+async fn connect(node: &Node, place: &Place) -> Result<Stream, TransportError> {
+    let (host, port) = (place.0.host(), place.0.port_u16().unwrap_or(80));
+    let connected = node.world().inner.net.connect(node.id(), host, port, place.1).await;
+    connected.map_err(|error| match error {
+        ConnectError::NoName => TransportError::Dns { host: host.to_owned() },
+        ConnectError::Refused => TransportError::Refused,
+        ConnectError::TimedOut => TransportError::TimedOut,
+    })
 }
 
 /// HTTP/1.1 names the path in the request line and the host in a header.
@@ -164,6 +166,7 @@ fn to_origin_form(mut request: Request<Body>, authority: &Authority) -> Result<R
         let host = host.map_err(|error| TransportError::Protocol(error.to_string()))?;
         request.headers_mut().insert(HOST, host);
     }
+    *request.version_mut() = Version::HTTP_11;
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     Ok(request)
@@ -178,7 +181,7 @@ struct Told {
 
 impl Told {
     fn sent(node: &Node, request: &Request<Body>) -> Self {
-        let id = node.world().next_request();
+        let id = node.world().next_request(node.id());
         let told = Self { node: node.clone(), id, open: true };
         told.note(|id| What::RequestSent {
             id,

@@ -5,8 +5,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Mutex, Weak};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,61 +17,72 @@ use hyper::client::conn::http1;
 use squall_protocol::hyper_errors::transport_error;
 use squall_protocol::{Body, TransportError};
 
-use super::client::{Place, Pool};
+use super::pool::{Place, Pool};
 use crate::kernel::lock;
 use crate::net::Stream;
 
 /// A connection and the way to send on it.
-pub(crate) struct H1 {
+pub(super) struct H1 {
     sender: http1::SendRequest<Body>,
-    driver: Pin<Box<http1::Connection<Stream, Body>>>,
+    driver: Driver,
+}
+
+enum Driver {
+    Running(Pin<Box<http1::Connection<Stream, Body>>>),
+    /// The stream is closed. What was read before may still be on its way to the caller.
+    Ended(Result<(), TransportError>),
 }
 
 /// An exchange failed; the request comes back if not a byte of it was sent.
-pub(crate) struct Failed {
-    pub(crate) error: TransportError,
-    pub(crate) unsent: Option<Request<Body>>,
+pub(super) struct Failed {
+    pub(super) error: TransportError,
+    pub(super) unsent: Option<Request<Body>>,
 }
 
 impl H1 {
     /// Takes a new connection into use.
-    pub(crate) async fn open(stream: Stream) -> Result<Self, TransportError> {
+    pub(super) async fn open(stream: Stream) -> Result<Self, TransportError> {
         let (sender, driver) = http1::handshake(stream).await.map_err(|error| transport_error(&error))?;
-        Ok(Self { sender, driver: Box::pin(driver) })
+        Ok(Self { sender, driver: Driver::Running(Box::pin(driver)) })
     }
 
     /// Is the idle connection still good? What the peer did meanwhile is noticed here.
-    pub(crate) fn is_usable(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.driver.as_mut().poll(&mut cx).is_pending() && self.sender.is_ready()
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
+    }
+
+    /// Writes what was queued and reads what has come, until the connection ends; says how, as often as it is asked.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        let ended = match &mut self.driver {
+            Driver::Running(driver) => ready!(driver.as_mut().poll(cx)).map_err(|error| transport_error(&error)),
+            Driver::Ended(ended) => return Poll::Ready(ended.clone()),
+        };
+        self.driver = Driver::Ended(ended.clone());
+        Poll::Ready(ended)
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn exchange(
+    pub(super) async fn exchange(
         mut self,
         request: Request<Body>,
-        pool: &Arc<Mutex<Pool>>,
+        pool: &Weak<Mutex<Pool>>,
         place: &Place,
     ) -> Result<Response<Body>, Failed> {
         let response = {
             let mut answer = pin!(self.sender.try_send_request(request));
             poll_fn(|cx| {
                 // The driver first: it writes what was queued and reads what has come.
-                let driven = self.driver.as_mut().poll(cx);
+                let driven = self.drive(cx);
                 match answer.as_mut().poll(cx) {
                     Poll::Ready(done) => Poll::Ready(Ok(done)),
-                    Poll::Pending => match driven {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(transport_error(&error))),
-                        Poll::Ready(Ok(())) => Poll::Ready(Err(TransportError::ClosedEarly)),
-                        Poll::Pending => Poll::Pending,
-                    },
+                    Poll::Pending => driven.map(|ended| Err(ended.err().unwrap_or(TransportError::ClosedEarly))),
                 }
             })
             .await
         };
         match response {
             Ok(Ok(response)) => {
-                let home = Home { pool: Arc::downgrade(pool), place: place.clone() };
+                let home = Home { pool: pool.clone(), place: place.clone() };
                 Ok(response.map(|incoming| Driven::body(incoming, self, home)))
             }
             Ok(Err(mut failed)) => {
@@ -94,11 +105,13 @@ struct Home {
 struct Driven {
     incoming: Incoming,
     carried: Option<(H1, Home)>,
+    /// Why the connection broke. What it had read before still comes first.
+    broken: Option<TransportError>,
 }
 
 impl Driven {
     fn body(incoming: Incoming, connection: H1, home: Home) -> Body {
-        let mut body = Self { incoming, carried: Some((connection, home)) };
+        let mut body = Self { incoming, carried: Some((connection, home)), broken: None };
         if body.incoming.is_end_stream() {
             body.give_back();
         }
@@ -123,20 +136,21 @@ impl http_body::Body for Driven {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         let this = &mut *self;
-        let mut broken = None;
         if let Some((connection, _)) = &mut this.carried
-            && let Poll::Ready(driven) = connection.driver.as_mut().poll(cx)
+            && let Poll::Ready(ended) = connection.drive(cx)
         {
-            broken = driven.err().map(|error| transport_error(&error));
+            this.broken = ended.err();
             this.carried = None;
         }
+        // Of the driver and the body's channel one may only know that the body ended early.
+        let why = |told| match (told, &this.broken) {
+            (TransportError::ClosedEarly, Some(better)) => better.clone(),
+            (told, _) => told,
+        };
         let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(Some(frame)) => {
-                // The driver knows better than the body's channel why a body ended early.
-                Some(frame.map_err(|error| broken.unwrap_or_else(|| transport_error(&error))))
-            }
+            Poll::Ready(Some(frame)) => Some(frame.map_err(|error| why(transport_error(&error)))),
             Poll::Ready(None) => None,
-            Poll::Pending if this.carried.is_none() => Some(Err(broken.unwrap_or(TransportError::ClosedEarly))),
+            Poll::Pending if this.carried.is_none() => Some(Err(why(TransportError::ClosedEarly))),
             Poll::Pending => return Poll::Pending,
         };
         if this.incoming.is_end_stream() || frame.is_none() {

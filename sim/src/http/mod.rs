@@ -2,7 +2,9 @@
 
 pub(crate) mod client;
 mod exchange;
+mod pool;
 mod rt;
 mod server;
 
-pub use self::server::{BoxError, serve, serve_connection};
+pub use self::server::{serve, serve_connection};
+pub use crate::gateway::BoxError;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::effects::FaultId;
 use crate::trace::NodeId;
 
-/// Something that is wrong with the way from one node to another.
+/// Something that is wrong with the way from one node to another. Never with a machine's way to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
+pub enum Condition {
     /// Nothing gets through. Senders retransmit; whoever connects hangs.
     Cut,
     /// Everything takes so much longer.
@@ -22,17 +22,21 @@ pub(crate) enum Condition {
     NoName,
 }
 
-/// A condition, where it holds, and the fault that brought it. `None` stands for every node.
+/// A condition, where it holds, and the fault that brought it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Active {
-    pub(crate) fault: FaultId,
-    pub(crate) from: Option<NodeId>,
-    pub(crate) to: Option<NodeId>,
-    pub(crate) what: Condition,
+pub struct Active {
+    /// Whose effects are counted, and by whom the condition is lifted.
+    pub fault: FaultId,
+    /// The node that sends or connects; `None` stands for every node.
+    pub from: Option<NodeId>,
+    /// The node that receives or listens; `None` stands for every node.
+    pub to: Option<NodeId>,
+    /// What is wrong.
+    pub what: Condition,
 }
 
 impl Active {
-    pub(crate) fn holds_for(&self, from: NodeId, to: NodeId) -> bool {
+    pub(super) fn holds_for(&self, from: NodeId, to: NodeId) -> bool {
         from != to && self.from.is_none_or(|node| node == from) && self.to.is_none_or(|node| node == to)
     }
 }

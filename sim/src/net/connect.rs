@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future;
 
 use super::stream::Alpn;
-use super::{BACKLOG_MAX, Backlog, Condition, LOOPBACK_LATENCY, Net, Side, State, Stream, lock};
+use super::{BACKLOG_MAX, Backlog, Condition, Net, Side, Stream, lock};
 use crate::time::SimTime;
 use crate::trace::{NodeId, What};
 
@@ -63,8 +63,8 @@ impl Drop for Listener {
         let host = state.hosts.get_mut(&self.node).filter(|host| host.boot == self.boot);
         let closed = host.and_then(|host| host.listeners.remove(&self.port));
         drop(state);
-        // Outside the lock: connections that nobody accepted are closed as they are dropped.
-        drop(closed);
+        // Outside the lock: connections that nobody accepted are reset, as on Linux.
+        closed.into_iter().flat_map(|backlog| backlog.waiting).for_each(Stream::reset);
     }
 }
 
@@ -155,23 +155,18 @@ impl Net {
 
     /// Takes as long as one packet from one node to another.
     async fn pass(&self, from: NodeId, to: NodeId) {
-        let arrival = self.packet_arrival(&mut lock(&self.state), from, to);
-        self.kernel.sleep_until(arrival).await;
-    }
-
-    fn packet_arrival(&self, state: &mut State, from: NodeId, to: NodeId) -> SimTime {
-        if from == to { self.kernel.now() + LOOPBACK_LATENCY } else { self.arrival(state, from, to, 0) }
+        let (_, arrives) = self.passage(&mut lock(&self.state), from, to, 0);
+        self.kernel.sleep_until(arrives).await;
     }
 
     /// What the host makes of a SYN, and when its answer is back.
     fn syn_arrives(self: &Arc<Self>, from: NodeId, to: NodeId, port: u16, alpn: Alpn) -> (Syn, SimTime) {
         let mut state = lock(&self.state);
         let state = &mut *state;
-        let open = from == to || (self.is_open(state, from, to) && self.is_open(state, to, from));
-        if !open {
+        if !self.is_open(state, from, to) || !self.is_open(state, to, from) {
             return (Syn::Lost, SimTime::ZERO);
         }
-        let back = self.packet_arrival(state, to, from);
+        let (_, back) = self.passage(state, to, from, 0);
         if self.met(state, (from, to), |what| (what == Condition::Refuse).then_some(())).is_some() {
             return (Syn::Refused, back);
         }

@@ -1,4 +1,4 @@
-//! One connection: two pipes of segments under way, and what each end knows of them.
+//! One connection: two pipes of segments under way, and what the process at each end can do with it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,145 +6,188 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::{Condition, LOOPBACK_LATENCY, Net, RETRANSMIT_FIRST, RETRANSMIT_LIMIT, RETRANSMIT_PAUSE_MAX, State};
-use super::{WINDOW_BYTES, lock};
+use super::delivery::Events;
+use super::{Net, RETRANSMIT_FIRST, State, WINDOW_BYTES, lock};
 use crate::effects::FaultId;
-use crate::kernel::Fire;
 use crate::time::SimTime;
-use crate::trace::{NodeId, What, hash};
+use crate::trace::NodeId;
 
 /// An end of a connection, and the pipe that it writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(super) enum Side {
     Client = 0,
     Server = 1,
 }
 
 impl Side {
-    pub(crate) fn peer(self) -> Side {
+    pub(super) const BOTH: [Side; 2] = [Side::Client, Side::Server];
+
+    pub(super) fn peer(self) -> Side {
         match self {
             Side::Client => Side::Server,
             Side::Server => Side::Client,
         }
     }
-
-    fn from_bit(bit: u64) -> Side {
-        if bit == 0 { Side::Client } else { Side::Server }
-    }
 }
 
 /// Finds a connection, unless it is gone and its slot another one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectionKey {
-    pub(crate) slot: usize,
-    pub(crate) id: u64,
+pub(super) struct ConnectionKey {
+    pub(super) slot: usize,
+    pub(super) id: u64,
 }
 
-pub(crate) struct Connection {
-    id: u64,
-    ends: [End; 2],
+pub(super) struct Connection {
+    pub(super) id: u64,
+    pub(super) ends: [End; 2],
     /// `pipes[side]` is what `side` writes.
-    pipes: [Pipe; 2],
-    events: Arc<Events>,
+    pub(super) pipes: [Pipe; 2],
+    pub(super) events: Arc<Events>,
 }
 
-struct End {
-    node: NodeId,
-    boot: u32,
-    /// The process let go of it: the kernel closes it in an orderly way.
-    dropped: bool,
-    error: Option<io::ErrorKind>,
+pub(super) struct End {
+    pub(super) node: NodeId,
+    /// The boot of its machine that knows of the connection.
+    pub(super) boot: u32,
+    /// The process let go of it; what is still to be sent is the machine's business.
+    pub(super) dropped: bool,
+    pub(super) error: Option<io::ErrorKind>,
 }
 
 #[derive(Default)]
-struct Pipe {
-    under_way: VecDeque<(SimTime, Segment)>,
-    under_way_bytes: usize,
-    unread: VecDeque<Bytes>,
+pub(super) struct Pipe {
+    pub(super) under_way: VecDeque<UnderWay>,
+    pub(super) under_way_bytes: usize,
+    pub(super) unread: VecDeque<Bytes>,
     unread_bytes: usize,
-    finished: bool,
-    fin_sent: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    stall: Option<Stall>,
-    /// What arrived could not be acknowledged: the way back is cut.
-    unacknowledged: bool,
-    timer_set: bool,
+    /// The reader has been told that nothing more comes.
+    pub(super) finished: bool,
+    /// The writer has said that nothing more comes.
+    pub(super) closed: bool,
+    /// The writer's machine has reset the connection and sends nothing again.
+    pub(super) aborted: bool,
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    pub(super) stall: Option<Stall>,
+    /// Bytes that arrived without the writer's learning of it: the way back is cut.
+    pub(super) unacknowledged: Option<usize>,
+    /// Somebody will look after what is under way or unacknowledged: a timer, or the thaw of the sender's machine.
+    pub(super) looked_after: bool,
+    pub(super) probe: Option<Probe>,
     /// Which fault resets this pipe after how many further bytes.
-    reset_left: Option<(FaultId, u64)>,
+    pub(super) reset_left: Option<(FaultId, u64)>,
 }
 
-enum Segment {
+pub(super) struct UnderWay {
+    /// When it has left the sender's machine.
+    pub(super) leaves: SimTime,
+    pub(super) arrives: SimTime,
+    pub(super) segment: Segment,
+}
+
+pub(super) enum Segment {
     Data(Bytes),
     Fin,
+    Reset,
 }
 
+/// Something is not acknowledged and has to be sent again.
 #[derive(Clone, Copy)]
-struct Stall {
-    since: SimTime,
-    pause: Duration,
+pub(super) struct Stall {
+    pub(super) since: SimTime,
+    /// Until the next try.
+    pub(super) pause: Duration,
+    /// Since when the sender's machine has been suspended: no timer is set.
+    pub(super) parked: Option<SimTime>,
 }
 
-/// Timer events of one connection.
-struct Events {
-    net: std::sync::Weak<Net>,
-    key: ConnectionKey,
-}
-
-/// The low bit of an event's token is a side; the bit above it says what is due there.
-const EVENT_RESET: u64 = 2;
-
-impl Fire for Events {
-    fn fire(&self, token: u64) {
-        let Some(net) = self.net.upgrade() else { return };
-        let mut state = lock(&net.state);
-        if state.connections.get(self.key.slot).is_none_or(|c| c.id != self.key.id) {
-            return;
-        }
-        let side = Side::from_bit(token & 1);
-        if token & EVENT_RESET == 0 {
-            net.deliver(&mut state, self.key.slot, side);
-        } else {
-            net.reset_arrives(&mut state, self.key.slot, side);
-        }
-        net.forget_if_over(&mut state, self.key.slot);
-    }
+/// A writer that waits for room asks from time to time whether the reader is still there.
+#[derive(Clone, Copy)]
+pub(super) struct Probe {
+    /// Until the next one.
+    pub(super) pause: Duration,
+    pub(super) silent_since: Option<SimTime>,
 }
 
 impl Connection {
-    pub(crate) fn nodes(&self) -> (NodeId, NodeId) {
-        (self.ends[0].node, self.ends[1].node)
+    pub(super) fn nodes(&self) -> (NodeId, NodeId) {
+        self.way(Side::Client)
     }
 
-    fn way(&self, writer: Side) -> (NodeId, NodeId) {
+    /// The nodes that `writer`'s segments come from and go to.
+    pub(super) fn way(&self, writer: Side) -> (NodeId, NodeId) {
         (self.ends[writer as usize].node, self.ends[writer.peer() as usize].node)
     }
 
-    fn wake_all(&mut self) {
-        for pipe in &mut self.pipes {
-            pipe.reader.take().into_iter().chain(pipe.writer.take()).for_each(Waker::wake);
-        }
+    /// Wakes whoever reads or writes at an end.
+    pub(super) fn wake_end(&mut self, side: Side) {
+        self.pipes[side as usize].writer.take().into_iter().for_each(Waker::wake);
+        self.pipes[side.peer() as usize].reader.take().into_iter().for_each(Waker::wake);
     }
 }
 
 impl Pipe {
+    /// Adds what has arrived to what can be read.
+    pub(super) fn arrived(&mut self, data: Bytes) {
+        self.unread_bytes += data.len();
+        self.unread.push_back(data);
+        self.wake_reader();
+    }
+
+    pub(super) fn wake_reader(&mut self) {
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn wake_writer(&mut self) {
+        self.writer.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// How many more bytes the writer may hand over.
+    pub(super) fn room(&self) -> usize {
+        let arrived = self.unread_bytes.max(self.unacknowledged.unwrap_or(0));
+        WINDOW_BYTES.saturating_sub(self.under_way_bytes + arrived)
+    }
+
+    /// Forgets everything that is under way: nobody will send it again.
+    pub(super) fn abandon(&mut self) {
+        self.under_way.clear();
+        self.under_way_bytes = 0;
+        self.unacknowledged = None;
+        self.stall = None;
+    }
+
+    /// Forgets what has not left the sender's machine by `now`, or would have to leave it again.
+    pub(super) fn forget_unsent(&mut self, now: SimTime) {
+        if self.stall.is_some() {
+            return self.abandon();
+        }
+        self.under_way.retain(|segment| segment.leaves <= now);
+        self.under_way_bytes = self.under_way.iter().map(|under_way| under_way.segment.len()).sum();
+    }
+
     fn read(&mut self, room: usize) -> Option<Bytes> {
         let front = self.unread.front_mut()?;
         let taken = front.split_to(room.min(front.len()));
-        if !front.has_remaining() {
+        if front.is_empty() {
             self.unread.pop_front();
         }
         self.unread_bytes -= taken.len();
         Some(taken)
     }
+}
 
-    fn room(&self) -> usize {
-        WINDOW_BYTES.saturating_sub(self.under_way_bytes + self.unread_bytes)
+impl Segment {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Segment::Data(data) => data.len(),
+            Segment::Fin | Segment::Reset => 0,
+        }
     }
 }
 
+/// What the process at an end can do.
 impl Net {
     /// Makes a connection that both ends know of.
     pub(super) fn establish(self: &Arc<Self>, state: &mut State, client: NodeId, server: NodeId) -> ConnectionKey {
@@ -154,7 +197,7 @@ impl Net {
         let ends = [end(client), end(server)];
         let slot = state.connections.vacant_key();
         let key = ConnectionKey { slot, id };
-        let events = Arc::new(Events { net: Arc::downgrade(self), key });
+        let events = Arc::new(Events::new(self, key));
         state.connections.insert(Connection { id, ends, pipes: Default::default(), events });
         key
     }
@@ -166,21 +209,19 @@ impl Net {
         room: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Bytes>> {
+        self.kernel.step();
         let mut state = lock(&self.state);
-        let Some(connection) = state.connections.get_mut(key.slot).filter(|c| c.id == key.id) else {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        };
+        let Some(connection) = state.find(key) else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let error = connection.ends[side as usize].error;
         let pipe = &mut connection.pipes[side.peer() as usize];
         if let Some(taken) = pipe.read(room) {
-            if let Some(writer) = pipe.writer.take() {
-                writer.wake();
-            }
+            pipe.wake_writer();
             return Poll::Ready(Ok(taken));
         }
         match error {
+            // The end of the stream is read before a later reset is, as on Linux.
+            _ if pipe.finished => Poll::Ready(Ok(Bytes::new())),
             Some(kind) => Poll::Ready(Err(kind.into())),
-            None if pipe.finished => Poll::Ready(Ok(Bytes::new())),
             None => {
                 pipe.reader = Some(cx.waker().clone());
                 Poll::Pending
@@ -197,25 +238,26 @@ impl Net {
         cx: &mut Context<'_>,
         take: impl FnOnce(usize) -> Bytes,
     ) -> Poll<io::Result<usize>> {
+        self.kernel.step();
         let mut state = lock(&self.state);
-        let Some(connection) = state.connections.get_mut(key.slot).filter(|c| c.id == key.id) else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
+        let Some(connection) = state.find(key) else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         if let Some(kind) = connection.ends[side as usize].error {
             return Poll::Ready(Err(kind.into()));
         }
         let pipe = &mut connection.pipes[side as usize];
-        if pipe.fin_sent {
+        if pipe.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let fits = pipe.room().min(wanted);
         if fits == 0 && wanted > 0 {
             pipe.writer = Some(cx.waker().clone());
+            if pipe.probe.is_none() {
+                self.probe_after(connection, side, Probe { pause: RETRANSMIT_FIRST, silent_since: None });
+            }
             return Poll::Pending;
         }
         if fits > 0 {
-            pipe.under_way_bytes += fits;
-            self.send(&mut state, key.slot, side, Segment::Data(take(fits)));
+            self.send_data(&mut state, key.slot, side, take(fits));
         }
         Poll::Ready(Ok(fits))
     }
@@ -223,233 +265,75 @@ impl Net {
     /// Says that nothing more will be written.
     pub(super) fn finish(&self, key: ConnectionKey, side: Side) -> io::Result<()> {
         let mut state = lock(&self.state);
-        let Some(connection) = state.connections.get_mut(key.slot).filter(|c| c.id == key.id) else {
+        let Some(connection) = state.find(key) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if connection.ends[side as usize].error.is_some() {
             return Err(io::ErrorKind::NotConnected.into());
-        };
-        if let Some(kind) = connection.ends[side as usize].error {
-            return Err(kind.into());
         }
         self.send_fin(&mut state, key.slot, side);
         Ok(())
     }
 
-    /// The process let go of its end: a FIN, or a reset if there was something that it had not read.
+    /// The process lets go of its end: a FIN, or a reset if there was something that it had not read.
     pub(super) fn let_go(&self, key: ConnectionKey, side: Side) {
+        self.close(key, side, |pipe_in| pipe_in.unread_bytes > 0);
+    }
+
+    /// The process lets go of its end with a reset.
+    pub(super) fn abort(&self, key: ConnectionKey, side: Side) {
+        self.close(key, side, |_| true);
+    }
+
+    fn close(&self, key: ConnectionKey, side: Side, resets: impl FnOnce(&Pipe) -> bool) {
         let mut state = lock(&self.state);
-        let Some(connection) = state.connections.get_mut(key.slot).filter(|c| c.id == key.id) else { return };
+        let Some(connection) = state.find(key) else { return };
         let end = &mut connection.ends[side as usize];
-        end.dropped = true;
-        let (node, boot, broken) = (end.node, end.boot, end.error.is_some());
-        let unread = connection.pipes[side.peer() as usize].unread_bytes > 0;
-        let machine_lives = state.hosts.get(&node).is_some_and(|host| host.up && host.boot == boot);
-        if machine_lives && !broken {
-            if unread {
+        if std::mem::replace(&mut end.dropped, true) {
+            return;
+        }
+        let sound = end.error.is_none();
+        let resets = resets(&connection.pipes[side.peer() as usize]);
+        let unread = std::mem::take(&mut connection.pipes[side.peer() as usize].unread);
+        if sound && state.is_alive(key.slot, side) {
+            if resets {
                 self.send_reset(&mut state, key.slot, side);
             } else {
                 self.send_fin(&mut state, key.slot, side);
             }
         }
-        self.forget_if_over(&mut state, key.slot);
+        state.forget_if_over(key.slot);
+        drop(state);
+        drop(unread);
+    }
+}
+
+impl State {
+    /// What a machine writes, as far as it knows.
+    pub(super) fn pipes_from(&mut self, node: NodeId) -> impl Iterator<Item = &mut Pipe> {
+        self.connections.iter_mut().flat_map(move |(_, connection)| {
+            let Connection { ends, pipes, .. } = connection;
+            ends.iter().zip(pipes).filter(move |(end, _)| end.node == node).map(|(_, pipe)| pipe)
+        })
     }
 
-    /// Both ends learn at once that the connection is broken.
-    pub(super) fn break_both(&self, state: &mut State, slot: usize, kind: io::ErrorKind) {
-        for side in [Side::Client, Side::Server] {
-            self.break_end(state, slot, side, kind);
-        }
-        self.forget_if_over(state, slot);
+    fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections.get_mut(key.slot).filter(|connection| connection.id == key.id)
     }
 
-    fn break_end(&self, state: &mut State, slot: usize, side: Side, kind: io::ErrorKind) {
-        let connection = &mut state.connections[slot];
-        let end = &mut connection.ends[side as usize];
-        if end.error.is_some() {
-            return;
-        }
-        end.error = Some(kind);
-        let (node, id) = (end.node, connection.id);
-        let own = &mut connection.pipes[side as usize];
-        own.under_way.clear();
-        own.under_way_bytes = 0;
-        connection.wake_all();
-        self.trace.add(self.kernel.now(), node, &[3, id, kind as u64], || What::Broken {
-            connection: id,
-            why: io::Error::from(kind).to_string(),
-        });
-    }
-
-    fn send_fin(&self, state: &mut State, slot: usize, side: Side) {
-        let pipe = &mut state.connections[slot].pipes[side as usize];
-        if !std::mem::replace(&mut pipe.fin_sent, true) {
-            self.send(state, slot, side, Segment::Fin);
-        }
-    }
-
-    /// A reset goes to the peer of `side`. It is sent once: when it is lost, the peer stays half-open.
-    fn send_reset(&self, state: &mut State, slot: usize, side: Side) {
-        let (from, to) = state.connections[slot].way(side);
-        let own = &mut state.connections[slot].pipes[side as usize];
-        own.under_way.clear();
-        own.under_way_bytes = 0;
-        own.fin_sent = true;
-        let at = self.arrival(state, from, to, 0);
-        let events = state.connections[slot].events.clone();
-        self.kernel.fire_at(at, events, EVENT_RESET | side.peer() as u64);
-    }
-
-    fn reset_arrives(&self, state: &mut State, slot: usize, side: Side) {
-        let (from, to) = state.connections[slot].way(side.peer());
-        if self.is_open(state, from, to) {
-            self.break_end(state, slot, side, io::ErrorKind::ConnectionReset);
-        }
-    }
-
-    fn send(&self, state: &mut State, slot: usize, side: Side, segment: Segment) {
-        let (from, to) = state.connections[slot].way(side);
-        let bytes = if let Segment::Data(data) = &segment { data.len() } else { 0 };
-        let arrival = self.arrival(state, from, to, bytes);
-        let connection = &mut state.connections[slot];
-        let pipe = &mut connection.pipes[side as usize];
-        let arrival = pipe.under_way.back().map_or(arrival, |(before, _)| arrival.max(*before));
-        pipe.under_way.push_back((arrival, segment));
-        if !std::mem::replace(&mut pipe.timer_set, true) {
-            self.kernel.fire_at(arrival, connection.events.clone(), side as u64);
-        }
-    }
-
-    /// Delivers what `writer` sent and what is due, or puts it off if the way is not open.
-    fn deliver(&self, state: &mut State, slot: usize, writer: Side) {
-        let now = self.kernel.now();
-        let (from, to) = state.connections[slot].way(writer);
-        let loopback = from == to;
-        if !loopback && !self.is_open(state, from, to) {
-            return self.stall(state, slot, writer);
-        }
-        while let Some((arrival, _)) = state.connections[slot].pipes[writer as usize].under_way.front() {
-            if *arrival > now {
-                break;
-            }
-            if !self.deliver_one(state, slot, writer) {
-                return;
-            }
-        }
-        let acknowledged = loopback || self.is_open(state, to, from);
-        let pipe = &mut state.connections[slot].pipes[writer as usize];
-        pipe.unacknowledged = !acknowledged;
-        if !acknowledged {
-            return self.stall(state, slot, writer);
-        }
-        pipe.stall = None;
-        pipe.timer_set = false;
-        if let Some((next, _)) = pipe.under_way.front() {
-            let next = *next;
-            pipe.timer_set = true;
-            self.kernel.fire_at(next, state.connections[slot].events.clone(), writer as u64);
-        }
-    }
-
-    /// Delivers the first segment. False when that ended the connection.
-    fn deliver_one(&self, state: &mut State, slot: usize, writer: Side) -> bool {
-        let (from, to) = state.connections[slot].way(writer);
-        let (_, segment) = state.connections[slot].pipes[writer as usize].under_way.pop_front().expect("looked at it");
-        let reset_after = match &segment {
-            Segment::Data(data) => self.reset_due(state, slot, writer, data.len() as u64),
-            Segment::Fin => None,
-        };
-        let (id, boot, error, dropped) = {
-            let connection = &state.connections[slot];
-            let end = &connection.ends[writer.peer() as usize];
-            (connection.id, end.boot, end.error, end.dropped)
-        };
-        let pipe = &mut state.connections[slot].pipes[writer as usize];
-        let data = match segment {
-            Segment::Data(mut data) => {
-                pipe.under_way_bytes -= data.len();
-                data.truncate(reset_after.unwrap_or(u64::MAX).min(data.len() as u64) as usize);
-                data
-            }
-            Segment::Fin => {
-                pipe.finished = true;
-                pipe.reader.take().into_iter().for_each(Waker::wake);
-                self.trace.add(self.kernel.now(), to, &[2, id], || What::HalfClosed { connection: id });
-                return true;
-            }
-        };
-        let unknown = state.hosts[&to].boot != boot || error.is_some() || dropped;
-        if unknown {
-            let (back_from, back_to) = (to, from);
-            let at = if back_from == back_to {
-                self.kernel.now() + LOOPBACK_LATENCY
-            } else {
-                self.arrival(state, back_from, back_to, 0)
-            };
-            self.kernel.fire_at(at, state.connections[slot].events.clone(), EVENT_RESET | writer as u64);
-            return true;
-        }
-        if !data.is_empty() {
-            let (bytes, hash) = (data.len() as u64, hash(&data));
-            self.trace.add(self.kernel.now(), to, &[1, id, bytes, hash], || What::Arrived {
-                connection: id,
-                bytes,
-                hash,
-            });
-            let pipe = &mut state.connections[slot].pipes[writer as usize];
-            pipe.unread_bytes += data.len();
-            pipe.unread.push_back(data);
-            pipe.reader.take().into_iter().for_each(Waker::wake);
-        }
-        if reset_after.is_some() {
-            self.break_both(state, slot, io::ErrorKind::ConnectionReset);
-        }
-        reset_after.is_none()
-    }
-
-    /// How many of the next `bytes` still pass before something in between resets the connection, if it does.
-    fn reset_due(&self, state: &mut State, slot: usize, writer: Side, bytes: u64) -> Option<u64> {
-        let (from, to) = state.connections[slot].way(writer);
-        let active = state.conditions.iter().filter(|active| active.holds_for(from, to));
-        let found = active.into_iter().find_map(|active| match active.what {
-            Condition::ResetAfter(after) => Some((active.fault, after)),
-            _ => None,
-        });
-        let pipe = &mut state.connections[slot].pipes[writer as usize];
-        let (fault, after) = found?;
-        let left = match pipe.reset_left {
-            Some((of, left)) if of == fault => left,
-            _ => after,
-        };
-        if bytes < left {
-            pipe.reset_left = Some((fault, left - bytes));
-            return None;
-        }
-        self.effects.count(fault);
-        Some(left)
-    }
-
-    /// Tries again later, or gives the connection up on the writer's side.
-    fn stall(&self, state: &mut State, slot: usize, writer: Side) {
-        let now = self.kernel.now();
-        let connection = &mut state.connections[slot];
-        let pipe = &mut connection.pipes[writer as usize];
-        let stall = pipe.stall.get_or_insert(Stall { since: now, pause: RETRANSMIT_FIRST });
-        if now.since(stall.since) >= RETRANSMIT_LIMIT {
-            pipe.timer_set = false;
-            return self.break_end(state, slot, writer, io::ErrorKind::TimedOut);
-        }
-        let again = now + stall.pause;
-        stall.pause = (stall.pause * 2).min(RETRANSMIT_PAUSE_MAX);
-        self.kernel.fire_at(again, connection.events.clone(), writer as u64);
+    /// Does the machine at an end still know of the connection?
+    pub(super) fn is_alive(&self, slot: usize, side: Side) -> bool {
+        let end = &self.connections[slot].ends[side as usize];
+        self.hosts.get(&end.node).is_some_and(|host| host.up && host.boot == end.boot)
     }
 
     /// Forgets a connection that no process and nothing under way refers to.
-    fn forget_if_over(&self, state: &mut State, slot: usize) {
-        let Some(connection) = state.connections.get(slot) else { return };
+    pub(super) fn forget_if_over(&mut self, slot: usize) {
+        let Some(connection) = self.connections.get(slot) else { return };
         let over = |side: Side| {
-            let (end, pipe) = (&connection.ends[side as usize], &connection.pipes[side as usize]);
-            end.dropped && (end.error.is_some() || (pipe.under_way.is_empty() && !pipe.unacknowledged))
+            let pipe = &connection.pipes[side as usize];
+            connection.ends[side as usize].dropped && pipe.under_way.is_empty() && pipe.unacknowledged.is_none()
         };
-        if over(Side::Client) && over(Side::Server) {
-            state.connections.remove(slot);
+        if Side::BOTH.into_iter().all(over) {
+            self.connections.remove(slot);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The network: ordered byte streams between nodes, with everything that goes wrong on real ones.
 //!
-//! A write is one segment. It leaves when the link has room, arrives after the link's latency and in order, and is
-//! acknowledged when it does. A segment that cannot get through is retransmitted with doubling pauses, as TCP does, so
-//! a healed partition is noticed late; after [`RETRANSMIT_LIMIT`] the sender gives the connection up.
+//! A write is one segment, or several on a narrow link. It leaves when the link has room, arrives after the link's
+//! latency and in order, and is acknowledged when it does. A segment that cannot get through is retransmitted with
+//! doubling pauses, as TCP does, so a healed partition is noticed late; after [`RETRANSMIT_LIMIT`] the sender gives the
+//! connection up.
 
 mod condition;
 mod connect;
 mod connection;
+mod delivery;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +20,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use slab::Slab;
 
-pub(crate) use self::condition::{Active, Condition};
+pub use self::condition::{Active, Condition};
 pub use self::connect::{ConnectError, Listener};
 use self::connection::{Connection, Side};
 pub use self::stream::{Alpn, Stream};
@@ -35,9 +37,9 @@ const RETRANSMIT_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause between two retransmissions (TCP_RTO_MAX on Linux).
 const RETRANSMIT_PAUSE_MAX: Duration = Duration::from_secs(120);
 /// Bytes under way or unread before a writer has to wait.
-const WINDOW_BYTES: usize = 64 * 1024;
+pub const WINDOW_BYTES: usize = 64 * 1024;
 /// Connections that wait to be accepted before further ones hang.
-const BACKLOG_MAX: usize = 1024;
+pub const BACKLOG_MAX: usize = 1024;
 /// How long bytes take between two processes of one machine.
 const LOOPBACK_LATENCY: Duration = Duration::from_micros(20);
 
@@ -137,17 +139,17 @@ impl Net {
     }
 
     /// Makes something go wrong.
-    pub(crate) fn impose(&self, condition: Active) {
+    pub fn impose(&self, condition: Active) {
         lock(&self.state).conditions.push(condition);
     }
 
     /// Ends what a fault made go wrong.
-    pub(crate) fn lift(&self, fault: FaultId) {
+    pub fn lift(&self, fault: FaultId) {
         lock(&self.state).conditions.retain(|active| active.fault != fault);
     }
 
     /// Resets every connection between two sets of nodes (`None`: any), from the middle: both ends notice at once.
-    pub(crate) fn reset_connections(&self, fault: FaultId, a: Option<NodeId>, b: Option<NodeId>) {
+    pub fn reset_connections(&self, fault: FaultId, a: Option<NodeId>, b: Option<NodeId>) {
         let mut state = lock(&self.state);
         let matches = |connection: &Connection| {
             let (x, y) = connection.nodes();
@@ -158,16 +160,19 @@ impl Net {
         for slot in hit {
             self.effects.count(fault);
             self.break_both(&mut state, slot, std::io::ErrorKind::ConnectionReset);
+            state.forget_if_over(slot);
         }
     }
 
     /// The machine is gone without a word: its peers hear nothing more.
     pub(crate) fn host_down(&self, node: NodeId) {
+        let now = self.kernel.now();
         let mut state = lock(&self.state);
         let host = state.hosts.get_mut(&node).expect("every node is attached");
         host.up = false;
         host.boot += 1;
         let listeners = std::mem::take(&mut host.listeners);
+        state.pipes_from(node).for_each(|pipe| pipe.forget_unsent(now));
         drop(state);
         drop(listeners);
     }
@@ -179,7 +184,11 @@ impl Net {
 
     /// The machine is suspended, or goes on.
     pub(crate) fn host_frozen(&self, node: NodeId, frozen: bool) {
-        lock(&self.state).hosts.get_mut(&node).expect("every node is attached").frozen = frozen;
+        let mut state = lock(&self.state);
+        state.hosts.get_mut(&node).expect("every node is attached").frozen = frozen;
+        if !frozen {
+            self.resume_sending(&mut state, node);
+        }
     }
 
     /// How many connections exist, half-open ones included.
@@ -197,38 +206,49 @@ impl Net {
         Some(found)
     }
 
-    /// Can anything sent now get from one node to another?
+    /// Does anything that one node has sent get to another at this moment?
     fn is_open(&self, state: &State, from: NodeId, to: NodeId) -> bool {
-        let reachable = state.hosts.get(&to).is_some_and(|host| host.up && !host.frozen)
-            && state.hosts.get(&from).is_some_and(|host| !host.frozen);
-        reachable && self.met(state, (from, to), |what| (what == Condition::Cut).then_some(())).is_none()
+        let receives = |host: &Host| host.up && !host.frozen;
+        from == to
+            || (state.hosts.get(&to).is_some_and(receives)
+                && self.met(state, (from, to), |what| (what == Condition::Cut).then_some(())).is_none())
     }
 
-    /// Draws when something of so many bytes that is sent now arrives.
-    fn arrival(&self, state: &mut State, from: NodeId, to: NodeId, bytes: usize) -> SimTime {
+    /// Bytes a second that get from one node to another, if limited.
+    fn rate(&self, state: &mut State, from: NodeId, to: NodeId) -> Option<u64> {
+        if from == to {
+            return None;
+        }
+        let narrow =
+            self.met(state, (from, to), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None });
+        let own = self.link(state, from, to).profile.bandwidth;
+        own.into_iter().chain(narrow).min()
+    }
+
+    /// Draws when something of so many bytes that is sent now leaves the sender, and when it arrives.
+    fn passage(&self, state: &mut State, from: NodeId, to: NodeId, bytes: usize) -> (SimTime, SimTime) {
         let now = self.kernel.now();
         if from == to {
-            return now + LOOPBACK_LATENCY;
+            return (now, now + LOOPBACK_LATENCY);
         }
         let extra =
             self.met(state, (from, to), |what| if let Condition::Slow(extra) = what { Some(extra) } else { None });
-        let narrow =
-            self.met(state, (from, to), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None });
+        let rate = self.rate(state, from, to);
+        let link = self.link(state, from, to);
+        link.free_at = link.free_at.max(now);
+        if let Some(rate) = rate {
+            link.free_at += Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
+        }
+        let latency = squall_protocol::random::uniform(&mut link.random, link.profile.latency.clone());
+        (link.free_at, link.free_at + latency + extra.unwrap_or_default())
+    }
+
+    fn link<'a>(&self, state: &'a mut State, from: NodeId, to: NodeId) -> &'a mut Link {
         let State { hosts, links, profiles, default_profile, .. } = state;
-        let link = links.entry((from, to)).or_insert_with(|| {
+        links.entry((from, to)).or_insert_with(|| {
             let profile = profiles.get(&(from, to)).unwrap_or(default_profile).clone();
             let random = self.streams.stream(&format!("link:{}->{}", hosts[&from].name, hosts[&to].name));
             Link { profile, random, free_at: SimTime::ZERO }
-        });
-        let rate = match (link.profile.bandwidth, narrow) {
-            (Some(own), Some(narrow)) => Some(own.min(narrow)),
-            (own, narrow) => own.or(narrow),
-        };
-        if let Some(rate) = rate {
-            let nanos = bytes as u64 * 1_000_000_000 / rate.max(1);
-            link.free_at = link.free_at.max(now) + Duration::from_nanos(nanos);
-        }
-        let latency = squall_protocol::random::uniform(&mut link.random, link.profile.latency.clone());
-        link.free_at.max(now) + latency + extra.unwrap_or_default()
+        })
     }
 }

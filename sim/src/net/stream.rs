@@ -1,5 +1,6 @@
 //! An end of a connection, as hyper reads and writes it.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,6 +58,40 @@ impl Stream {
     pub fn poll_read_bytes(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         self.net.poll_read(self.key, self.side, room, cx)
     }
+
+    /// Reads up to `room` bytes; none at the end of what the peer sends.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionReset`], or [`io::ErrorKind::TimedOut`] once sending was given up.
+    pub async fn read(&mut self, room: usize) -> io::Result<Bytes> {
+        poll_fn(|cx| self.poll_read_bytes(room, cx)).await
+    }
+
+    /// Hands all of `bytes` to the machine, and waits while it has no room for them.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionReset`]; [`io::ErrorKind::BrokenPipe`] after [`Stream::finish`], or when a peer that
+    /// had finished wants nothing more; [`io::ErrorKind::TimedOut`] once sending was given up.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let taken = poll_fn(|cx| Pin::new(&mut *self).poll_write(cx, bytes)).await?;
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be written; the peer reads the end, and may go on writing.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`] when the connection is broken.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.net.finish(self.key, self.side)
+    }
+
+    /// Closes the connection with a reset, as a socket with a linger time of zero does.
+    pub fn reset(self) {
+        self.net.abort(self.key, self.side);
+    }
 }
 
 impl Read for Stream {
@@ -102,8 +137,8 @@ impl Write for Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.net.finish(self.key, self.side))
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.finish())
     }
 }
 

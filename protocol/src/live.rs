@@ -1,1 +1,0 @@
-//! The seams over real tokio and real sockets.
