@@ -1,12 +1,11 @@
 //! One trial: a case of a scenario is run in a world and judged.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use squall_protocol::Fact;
 
 use crate::case::Case;
-use crate::invariant::{Invariant, Kind};
+use crate::invariant::{self, History, Invariant, Kind};
 use crate::kernel::Halt;
 use crate::panics;
 use crate::scenario::{CaseError, Scenario};
@@ -14,8 +13,6 @@ use crate::time::SimTime;
 use crate::trace::Keep;
 use crate::verdict::{Finding, Severity, Verdict};
 use crate::world::{self, Ended, World};
-
-mod before_merge;
 
 /// The longest that a case may last, in milliseconds: a hundred years. Clocks still show a date that can be written.
 pub const END_MS_MAX: u64 = 100 * 365 * 86_400_000;
@@ -151,7 +148,7 @@ pub fn run_seed(scenario: &dyn Scenario, variant: &str, seed: u64) -> Outcome {
 
 fn furnish(scenario: &dyn Scenario, case: &Case, world: &World) -> Result<(), CaseError> {
     scenario.furnish(case, world)?;
-    before_merge::inject(world, &case.plan).map_err(|why| CaseError::Misfit {
+    world.inject(&case.plan).map_err(|why| CaseError::Misfit {
         part: "plan",
         scenario: case.scenario.clone(),
         why: why.to_string(),
@@ -162,12 +159,14 @@ fn judge(scenario: &dyn Scenario, case: &Case, ended: &Ended) -> (Verdict, BTree
     let mut findings = Vec::from_iter(of_halt(&ended.halt, ended.at));
     let judged = caught("the judge", || {
         let invariants = scenario.invariants(case);
-        before_merge::judge(&applicable(invariants, &ended.halt), &case.plan, ended, end_of(case, ended))
+        let heal_at = SimTime::from_millis(case.plan.heal_at_ms);
+        let history = History { journal: &ended.journal, heal_at, end: end_of(case, ended) };
+        invariant::judge(&applicable(invariants, &ended.halt), &history)
     });
     let subjects = match judged {
-        Ok((found, subjects)) => {
-            findings.extend(found);
-            subjects
+        Ok(judged) => {
+            findings.extend(judged.verdict.findings);
+            judged.tallies.into_iter().map(|tally| (tally.invariant.to_owned(), tally.subjects)).collect()
         }
         Err(halt) => {
             findings.extend(of_halt(&halt, ended.at));
@@ -201,11 +200,8 @@ fn of_halt(halt: &Halt, at: SimTime) -> Option<Finding> {
         message,
     };
     match halt {
-        Halt::End => None,
-        Halt::Idle => {
-            let message = "nothing can ever happen again: every task waits and no timer is set".to_owned();
-            Some(finding(Severity::Stuck, "world-goes-on", "world", message))
-        }
+        // A world in which nothing can happen any more may simply have done its work; liveness is for invariants.
+        Halt::End | Halt::Idle => None,
         Halt::NoProgress { task } => {
             let message = format!("{task} ran on and on without time passing, until its budget of steps was used up");
             Some(finding(Severity::Stuck, "time-passes", task, message))
@@ -247,8 +243,8 @@ fn never_ended(halt: Halt) -> Ended {
 }
 
 fn caught<T>(task: &str, work: impl FnOnce() -> T) -> Result<T, Halt> {
-    panics::quietly(|| catch_unwind(AssertUnwindSafe(work)))
-        .map_err(|payload| Halt::Panic { task: task.to_owned(), message: panics::message(&*payload) })
+    panics::keep_quiet();
+    panics::caught(work).map_err(|thrown| Halt::Panic { task: task.to_owned(), message: thrown.to_string() })
 }
 
 #[cfg(test)]
