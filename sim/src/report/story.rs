@@ -81,6 +81,12 @@ impl Teller<'_> {
             What::ProcessStarted { process } => self.lifecycle(event, format!("process {process} starts")),
             What::ProcessEnded { process, how } => self.lifecycle(event, format!("process {process} {how}")),
             What::Fault { fault, kind, what } => self.fault(event, *fault, kind, what),
+            What::Healed => {
+                let text = "every fault is over".to_owned();
+                self.lines.push(Line { at: event.at, node: event.node, text, series: None, about: Vec::new() });
+            }
+            // Sums over the whole run, written at its end: for invariants, not for readers.
+            What::Fact { fact: Fact::ClientLoad { .. } | Fact::MinuteLoad { .. } } => {}
             What::Fact { fact } => self.fact(event, fact),
             What::Log { level, message } if is_told(level) => {
                 let what = format!("{}: {}", self.name(event.node), without_digits(message));
