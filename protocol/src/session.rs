@@ -289,7 +289,9 @@ mod tests {
                     Step::Refresh(id) => {
                         let known = model.iter_mut().find(|(session, _)| session.id == id);
                         prop_assert_eq!(table.refresh(&id, at(now)), known.as_ref().map(|(session, _)| session));
-                        known.map(|(_, end)| *end = now + 10);
+                        if let Some((_, end)) = known {
+                            *end = now + 10;
+                        }
                     }
                     Step::Close(id) => {
                         let known = model.iter().position(|(session, _)| session.id == id);

@@ -21,6 +21,19 @@ const HEAL_MS: u64 = 110 * 60 * 1_000;
 /// The last job is queued before this.
 const QUEUED_BEFORE_MS: u64 = 100 * 60 * 1_000;
 
+/// Parts of the paths of each front that its gateway's faults may be confined to.
+const ROUTES: [(&str, &str); 9] = [
+    (FRONTS[0], "sessions"),
+    (FRONTS[0], "messages"),
+    (FRONTS[0], "jobrequests"),
+    (FRONTS[2], "session"),
+    (FRONTS[2], "message"),
+    (FRONTS[2], "acknowledge"),
+    (FRONTS[3], "acquirejob"),
+    (FRONTS[3], "renewjob"),
+    (FRONTS[3], "completejob"),
+];
+
 /// What a seed stands for.
 pub(super) struct Drawn {
     pub(super) parameters: Parameters,
@@ -109,9 +122,7 @@ fn swarm(parameters: &Parameters) -> Swarm {
     Swarm {
         services,
         peers: FRONTS.map(str::to_owned).to_vec(),
-        routes: ["session", "message", "acquirejob", "renewjob", "completejob", "jobrequests", "token"]
-            .map(str::to_owned)
-            .to_vec(),
+        routes: ROUTES.map(|(front, route)| (front.to_owned(), route.to_owned())).to_vec(),
         system: [super::furnish::REGISTRATION_REFUSED, super::furnish::TOKENS_REVOKED]
             .map(|name| SystemFamily { name: name.to_owned(), nodes: nodes.clone(), amounts: 0..=0 })
             .to_vec(),
@@ -119,7 +130,7 @@ fn swarm(parameters: &Parameters) -> Swarm {
         families: Vec::new(),
         begin_ms: 60_000..HEAL_MS - 120_000,
         heal_at_ms: HEAL_MS,
-        faults_max: 12,
+        faults_max: 24,
     }
 }
 

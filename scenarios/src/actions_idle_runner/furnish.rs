@@ -28,8 +28,8 @@ pub(super) const TOKENS_REVOKED: &str = "tokens-revoked";
 const PORT: u16 = 80;
 /// As small as PS256 allows: a real runner's key has 2,048 bits.
 const SIGNING_KEY_BITS: usize = 576;
-/// As small as an AES key under RSA-OAEP with SHA-256 allows.
-const DECRYPTING_KEY_BITS: usize = 1_024;
+/// As small as an AES key of 256 bits under RSA-OAEP with SHA-256 allows.
+const DECRYPTING_KEY_BITS: usize = 832;
 
 /// Simulated runners share a key; the service tells them apart by their client's id.
 static SIGNING_KEY: LazyLock<PrivateKey> = LazyLock::new(|| key(SIGNING_KEY_BITS));

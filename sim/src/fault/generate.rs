@@ -19,8 +19,8 @@ pub struct Swarm {
     pub peers: Vec<String>,
     /// Services that are killed and stopped: machine's name and own name.
     pub services: Vec<(String, String)>,
-    /// Parts of paths that faults of a gateway may be confined to.
-    pub routes: Vec<String>,
+    /// Parts of paths that faults of a gateway may be confined to: the server's name and the part.
+    pub routes: Vec<(String, String)>,
     /// Faults that only this system knows.
     pub system: Vec<SystemFamily>,
     /// The families to choose from, see [`families`]; all of them if there is none. Those of `system` are always in.
@@ -29,7 +29,7 @@ pub struct Swarm {
     pub begin_ms: Range<u64>,
     /// From here on no fault acts.
     pub heal_at_ms: u64,
-    /// The most faults that a plan has.
+    /// The most faults that a plan has. Half of them come in a cluster with an earlier one.
     pub faults_max: usize,
 }
 
@@ -142,7 +142,11 @@ impl<'a> Draw<'a> {
         let swarm = self.swarm;
         let enabled = self.enabled();
         let count = if enabled.is_empty() { 0 } else { self.below(swarm.faults_max as u64 + 1) };
-        let mut faults: Vec<Fault> = (0..count).map(|_| self.fault(&enabled)).collect();
+        let mut faults: Vec<Fault> = Vec::new();
+        for _ in 0..count {
+            let near = faults.last().map(|before| before.at_ms).filter(|_| self.below(2) == 0);
+            faults.push(self.fault(&enabled, near));
+        }
         faults.sort_by_key(|fault| fault.at_ms);
         FaultPlan { faults, heal_at_ms: swarm.heal_at_ms }
     }
@@ -157,12 +161,16 @@ impl<'a> Draw<'a> {
         if enabled.is_empty() && !all.is_empty() { vec![self.pick(&all)] } else { enabled }
     }
 
-    fn fault(&mut self, enabled: &[Source<'a>]) -> Fault {
+    /// A fault at any time, or shortly after another one: what breaks agents is often the second trouble.
+    fn fault(&mut self, enabled: &[Source<'a>], near_ms: Option<u64>) -> Fault {
         let (kind, target) = match self.pick(enabled) {
             Source::Family(family) => (family.draw)(self),
             Source::System(system) => self.system(system),
         };
-        let at_ms = self.begin_ms();
+        let at_ms = match near_ms {
+            Some(near_ms) => self.soon_after(near_ms),
+            None => self.begin_ms(),
+        };
         let for_ms = match kind {
             FaultKind::Reset | FaultKind::Kill { .. } => 0,
             _ => self.duration_ms().min(self.swarm.heal_at_ms.saturating_sub(at_ms)),
@@ -196,7 +204,13 @@ impl<'a> Draw<'a> {
         start + self.below(end.saturating_sub(start) / BEGIN_STEP_MS) * BEGIN_STEP_MS
     }
 
-    /// A scale first and a round number in it then: a tenth of a second is as likely as ten minutes.
+    fn soon_after(&mut self, near_ms: u64) -> u64 {
+        let scale = self.pick(&[1_000, 10_000, 60_000, 300_000]);
+        let at_ms = near_ms + self.below(scale / BEGIN_STEP_MS) * BEGIN_STEP_MS;
+        at_ms.min(self.swarm.begin_ms.end.saturating_sub(1)).max(self.swarm.begin_ms.start)
+    }
+
+    /// A scale first and a round number in it then: a second is as likely as an hour.
     fn duration_ms(&mut self) -> u64 {
         let window_ms = self.swarm.heal_at_ms.saturating_sub(self.swarm.begin_ms.start);
         let fitting = SCALES.iter().filter(|scale| scale.first_ms < window_ms).count().max(1);
@@ -205,7 +219,7 @@ impl<'a> Draw<'a> {
     }
 
     fn percent(&mut self) -> u8 {
-        self.pick(&[5, 10, 20, 50, 100])
+        self.pick(&[5, 20, 50, 100, 100, 100])
     }
 
     fn direction(&mut self) -> Direction {
@@ -229,8 +243,15 @@ impl<'a> Draw<'a> {
 
     fn gateway(&mut self) -> Target {
         let node = Some(self.pick_name(&self.swarm.peers));
-        let confined = !self.swarm.routes.is_empty() && self.below(2) == 0;
-        let route = confined.then(|| self.pick_name(&self.swarm.routes));
+        let routes: Vec<&String> = self
+            .swarm
+            .routes
+            .iter()
+            .filter(|(server, _)| Some(server) == node.as_ref())
+            .map(|(_, route)| route)
+            .collect();
+        let confined = !routes.is_empty() && self.below(2) == 0;
+        let route = confined.then(|| self.pick(&routes).clone());
         Target { node, peer: None, route }
     }
 
@@ -251,11 +272,14 @@ struct Scale {
     steps: u64,
 }
 
-/// From a tenth of a second to half an hour.
-const SCALES: [Scale; 5] = [
+/// From a tenth of a second to half an hour. Longer ones are likelier: they meet more of what goes on.
+const SCALES: [Scale; 8] = [
     Scale { first_ms: 100, step_ms: 100, steps: 9 },
     Scale { first_ms: 1_000, step_ms: 500, steps: 18 },
     Scale { first_ms: 10_000, step_ms: 5_000, steps: 10 },
+    Scale { first_ms: 10_000, step_ms: 5_000, steps: 10 },
+    Scale { first_ms: 60_000, step_ms: 30_000, steps: 18 },
+    Scale { first_ms: 60_000, step_ms: 30_000, steps: 18 },
     Scale { first_ms: 60_000, step_ms: 30_000, steps: 18 },
     Scale { first_ms: 600_000, step_ms: 60_000, steps: 21 },
 ];
@@ -387,7 +411,7 @@ mod tests {
             nodes: names(&["agent-1", "agent-2", "server"]),
             peers: names(&["server", "token-server"]),
             services: vec![("agent-1".to_owned(), "runner".to_owned()), ("server".to_owned(), "api".to_owned())],
-            routes: names(&["/sessions", "/messages"]),
+            routes: vec![("server".to_owned(), "/sessions".to_owned()), ("server".to_owned(), "/messages".to_owned())],
             system: vec![
                 SystemFamily { name: "starve".to_owned(), nodes: names(&["agent-2"]), amounts: -3..=3 },
                 SystemFamily { name: "flood".to_owned(), nodes: vec![], amounts: 1..=1 },

@@ -80,7 +80,7 @@ fn stormy(seed: u64, keep: Keep) -> (FaultPlan, Ended) {
         nodes: names(&["agent", "server"]),
         peers: names(&["server"]),
         services: vec![("server".to_owned(), "api".to_owned())],
-        routes: names(&["/hello", "/big"]),
+        routes: ["/hello", "/big"].map(|route| ("server".to_owned(), route.to_owned())).to_vec(),
         begin_ms: 500..50_000,
         heal_at_ms: HEAL_MS,
         faults_max: 8,

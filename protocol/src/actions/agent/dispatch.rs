@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::actions::choices::{JobKindField, OrphanedWorker, RepeatedCancel, SecondJob};
 use crate::clock::{self, Mono};
 use crate::distributed_task::failure::{Failure, key};
-use crate::distributed_task::wire::{JobMessage, TaskResult, status};
+use crate::distributed_task::wire::{JobMessage, TaskAgentMessage, TaskResult, message_type, status};
 use crate::signal::Watch;
 
 use super::execute;
@@ -67,7 +67,7 @@ struct State {
     last: Option<Arc<Dispatch>>,
     /// `_jobInfos`: a second job with the same id is not registered.
     jobs: BTreeMap<Uuid, Arc<Dispatch>>,
-    /// `_isRunServiceJob`: how the job came that was dispatched last.
+    /// `_isRunServiceJob`: how the job came that arrived last.
     by_run_service: bool,
     running: u32,
     orphan: bool,
@@ -98,6 +98,11 @@ impl Dispatcher {
         self.status.is(|_| !self.is_busy()).await;
     }
 
+    /// A job's message has arrived: from now on all jobs may count as having come its way.
+    pub fn job_arrived(&self, message: &TaskAgentMessage) {
+        self.state().by_run_service = message.message_type == message_type::RUNNER_JOB_REQUEST;
+    }
+
     /// This very attempt, if it is in hand.
     pub fn in_hand(&self, job: &JobMessage) -> Option<Arc<Dispatch>> {
         let state = self.state();
@@ -117,7 +122,6 @@ impl Dispatcher {
         });
         let previous = {
             let mut state = self.state();
-            state.by_run_service = dispatch.origin != Origin::V1;
             if state.jobs.get(&dispatch.job.job_id).is_none_or(|known| known.done.get().is_some()) {
                 state.jobs.insert(dispatch.job.job_id, dispatch.clone());
             }

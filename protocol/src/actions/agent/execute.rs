@@ -1,5 +1,6 @@
 //! One job from its first renewal to its end (`JobDispatcher.RunAsync`).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,14 +137,7 @@ impl Execution<'_> {
         let (on_end, grace) = loop {
             match self.watch(&mut *worker, told).await {
                 Watched::Ended(exit) => return self.worker_ended(exit).await,
-                Watched::Renewed(lease) => {
-                    told = Some(lease);
-                    self.note(told);
-                    if self.dispatcher.runner.choices.pipe_end == PipeEnd::StopsAtLeaseEnd {
-                        // A worker that is told late stops early, which is the safe side.
-                        let _ = self.send(&mut *worker, &ToWorker::lease(lease.ends), TELL_TIMEOUT).await;
-                    }
-                }
+                Watched::Renewed(lease) => told = self.tell(&mut *worker, lease).await,
                 Watched::Renewal(end) => break (TaskResult::Abandoned, self.grace(&end)),
                 Watched::Cancelled => break (TaskResult::Canceled, self.grace(&RenewEnd::Stopped)),
             }
@@ -152,19 +146,18 @@ impl Execution<'_> {
         if let Err(Unsent::TimedOut) = self.send(&mut *worker, &ToWorker::CancelRequest, limit).await {
             worker.kill();
         }
-        self.wait_for_end(&mut *worker, grace).await;
+        self.wait_for_end(&mut *worker, told, grace).await;
         self.renewal.finish().await?;
         complete::finish_request(self.dispatcher, self.dispatch, on_end).await?;
         Ok(on_end)
     }
 
     async fn watch(&self, worker: &mut dyn Worker, told: Option<Lease>) -> Watched {
-        let renewed = self.renewal.lease.until(|lease| lease.filter(|lease| Some(*lease) != told));
         select_biased! {
             exit = worker.ended().fuse() => Watched::Ended(exit),
             end = self.renewal.over().fuse() => Watched::Renewal(end),
             () = self.dispatch.cancelled().fuse() => Watched::Cancelled,
-            lease = renewed.fuse() => Watched::Renewed(lease),
+            lease = self.newer_than(told).fuse() => Watched::Renewed(lease),
         }
     }
 
@@ -184,7 +177,7 @@ impl Execution<'_> {
     }
 
     /// The worker was told to end; it is killed when its time is over, if anything says how long it has.
-    async fn wait_for_end(&self, worker: &mut dyn Worker, grace: Option<Duration>) {
+    async fn wait_for_end(&self, worker: &mut dyn Worker, mut told: Option<Lease>, grace: Option<Duration>) {
         let line = &self.dispatcher.runner.line;
         let (told_when, kill_deadline) =
             (self.dispatch.cancel.get().kill_at, self.dispatcher.runner.choices.kill_deadline);
@@ -200,15 +193,39 @@ impl Execution<'_> {
                 KillDeadline::Always => self.lease_due().await,
             }
         };
-        select_biased! {
-            _ = worker.ended().fuse() => return,
-            () = self.dispatch.kill_due(&*line.clock).fuse() => {}
-            () = lease_due.fuse() => {}
-            () = deadline.fuse() => {}
+        let over = async {
+            select_biased! {
+                () = self.dispatch.kill_due(&*line.clock).fuse() => {}
+                () = lease_due.fuse() => {}
+                () = deadline.fuse() => {}
+            }
+        };
+        let mut over = pin!(over.fuse());
+        loop {
+            select_biased! {
+                _ = worker.ended().fuse() => return,
+                () = over => break,
+                lease = self.newer_than(told).fuse() => told = self.tell(worker, lease).await,
+            }
         }
         tracing::warn!("Worker of job {} does not end, kill it.", self.dispatch.job.job_id);
         worker.kill();
         worker.ended().await;
+    }
+
+    /// The next lease.
+    async fn newer_than(&self, told: Option<Lease>) -> Lease {
+        self.renewal.lease.until(|lease| lease.filter(|lease| Some(*lease) != told)).await
+    }
+
+    /// The lease was extended: the worker and the next process have to know. A worker that is told late stops early,
+    /// which is the safe side.
+    async fn tell(&self, worker: &mut dyn Worker, lease: Lease) -> Option<Lease> {
+        self.note(Some(lease));
+        if self.dispatcher.runner.choices.pipe_end == PipeEnd::StopsAtLeaseEnd {
+            let _ = self.send(worker, &ToWorker::lease(lease.ends), TELL_TIMEOUT).await;
+        }
+        Some(lease)
     }
 
     /// However long a cancellation leaves to the worker, its lease is no longer than it is.

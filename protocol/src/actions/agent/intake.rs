@@ -110,6 +110,7 @@ impl Intake {
             tracing::info!("Skip message '{}': the runner is about to end.", message.message_id);
             return Ok(());
         }
+        self.dispatcher.job_arrived(&message);
         if self.runner.choices.second_job == SecondJob::WaitsForFirst && self.dispatcher.is_busy() {
             return self.wait(message).await;
         }

@@ -37,6 +37,8 @@ mod run_service;
 mod runner;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod v1;
 mod v2;
 mod worker;

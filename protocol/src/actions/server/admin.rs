@@ -6,8 +6,8 @@ use axum::response::Response;
 use axum::routing::{delete, get};
 use http::StatusCode;
 
+use super::call::{Call, bare, json, ok};
 use super::failure::Failure;
-use super::http::{Call, bare, json, ok};
 use super::parameters::JobSpec;
 use super::{Server, answer};
 

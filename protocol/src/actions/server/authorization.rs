@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use rand::RngCore;
 
+use super::call::{Call, json, ok};
 use super::failure::Failure;
-use super::http::{Call, json, ok};
 use super::state::{AgentId, State, Subject};
 use super::{Server, path_of};
 use crate::distributed_task::wire::{

@@ -6,8 +6,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
 
+use super::call::{Call, bare, ok};
 use super::failure::Part;
-use super::http::{Call, bare, ok};
 use super::parameters::Flow;
 use super::poll::session;
 use super::{Server, answer, path_of};

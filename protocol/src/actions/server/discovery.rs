@@ -7,8 +7,8 @@ use axum::routing::{get, options};
 use http::{Method, Uri};
 use uuid::{Uuid, uuid};
 
+use super::call::ok;
 use super::failure::Failure;
-use super::http::ok;
 use super::{Server, path_of};
 use crate::distributed_task::wire::{
     ConnectionData, Identity, LOCATIONS, Location, LocationServiceData, ResourceLocation, ResourceLocations,

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use super::http::json;
+use super::call::json;
 use crate::actions::wire::{BrokerError, BrokerErrorKind, RunServiceError};
 use crate::distributed_task::wire::{Dialect, Exception, ServiceError};
 

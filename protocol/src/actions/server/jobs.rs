@@ -273,8 +273,7 @@ impl State {
         {
             return Err(Failure::PlanSecurity(job.plan.to_string()));
         }
-        let open = !matches!(job.phase, Phase::Closed(_));
-        if open && self.policy.fencing == Fencing::Checked && caller.lock != Some(job.lock) {
+        if self.policy.fencing == Fencing::Checked && caller.lock != Some(job.lock) {
             return Err(Failure::StaleLease(job.id.to_string()));
         }
         Ok(())
@@ -293,11 +292,9 @@ impl State {
             Subject::Attempt(_, attempt) => attempt,
             Subject::Agent(_) => job.attempt,
         };
-        let (name, id, phase) = (job.name.clone(), job.id.to_string(), job.phase);
-        if matches!(caller.subject, Subject::Attempt(whose, _) if whose != number) {
-            return Err(Failure::PlanSecurity(job.plan.to_string()));
-        }
+        let (name, id, phase, last_attempt) = (job.name.clone(), job.id.to_string(), job.phase, job.attempt);
         let verdict = match self.check_caller(job, caller) {
+            Err(Failure::PlanSecurity(plan)) => return Err(Failure::PlanSecurity(plan)),
             Err(refused) => Err(refused),
             Ok(()) => match phase {
                 Phase::Closed(before) => self.report_again(before, result, id),
@@ -309,7 +306,7 @@ impl State {
         };
         let accepted = match (&verdict, phase) {
             (Ok(_), _) => true,
-            (Err(_), Phase::Closed(before)) => before == result,
+            (Err(_), Phase::Closed(before)) => before == result && attempt == last_attempt,
             (Err(_), _) => false,
         };
         self.record(Fact::JobReported { job: name, attempt, outcome: result.outcome(), accepted });

@@ -13,9 +13,10 @@ mod admin;
 mod agents;
 mod authorization;
 mod broker;
+mod call;
 mod discovery;
 mod failure;
-mod http;
+
 mod jobs;
 mod parameters;
 mod plans;
@@ -214,7 +215,7 @@ fn span_until(end: Timestamp, now: Timestamp) -> Duration {
 
 /// The path of a base URL, without a slash at its end.
 fn path_of(url: &str) -> String {
-    let uri: Option<::http::Uri> = url.parse().ok();
+    let uri: Option<http::Uri> = url.parse().ok();
     uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 

@@ -125,7 +125,6 @@ pub struct Parameters {
     /// Where its parts are.
     pub addresses: Addresses,
     /// Whose exception names it uses.
-    #[serde(skip)]
     pub dialect: Dialect,
     /// The hub that plans belong to: "actions", "build".
     pub hub: String,

@@ -8,9 +8,9 @@ use http::StatusCode;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::call::{Call, bare, ok};
 use super::discovery::{collection, item};
 use super::failure::Failure;
-use super::http::{Call, bare, ok};
 use super::jobs::Caller;
 use super::state::{JobNumber, Phase, State, Subject, presented};
 use super::{Server, answer};

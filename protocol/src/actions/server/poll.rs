@@ -5,8 +5,8 @@ use std::pin::pin;
 use futures_util::future;
 use uuid::Uuid;
 
+use super::call::Call;
 use super::failure::Failure;
-use super::http::Call;
 use super::state::Reported;
 use super::{SHORTEST_WAIT, Server, span_until};
 use crate::distributed_task::wire::{TaskAgentMessage, status};

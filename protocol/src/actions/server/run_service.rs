@@ -8,8 +8,8 @@ use http::StatusCode;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::call::{Call, bare, ok};
 use super::failure::{Failure, Part};
-use super::http::{Call, bare, ok};
 use super::jobs::Caller;
 use super::state::{JobNumber, State, Subject, presented};
 use super::{Server, answer, path_of};

@@ -9,9 +9,9 @@ use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use uuid::Uuid;
 
+use super::call::{Call, bare, ok};
 use super::discovery::{collection, item};
 use super::failure::Failure;
-use super::http::{Call, bare, ok};
 use super::jobs::Caller;
 use super::parameters::{Encryption, Flow, Registration};
 use super::poll::session;

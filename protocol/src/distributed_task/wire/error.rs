@@ -4,7 +4,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 /// Whose names the exceptions have; the two differ in nothing else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// `GitHub.DistributedTask.WebApi`.
     #[default]

@@ -1,0 +1,8 @@
+//! The runner against a scripted server, in virtual time. Each choice shows in at least one test.
+
+mod job;
+mod kit;
+mod lease;
+mod poll;
+mod report;
+mod session;
