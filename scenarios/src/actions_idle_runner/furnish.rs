@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use squall_protocol::Workers;
 use squall_protocol::actions::agent::{self, Configuration, Machine};
 use squall_protocol::actions::server::{Encryption, JobSpec, Registration, Server};
+use squall_protocol::actions::supervisor::Supervision;
 use squall_protocol::actions::{Choices as RunnerChoices, RunnerService};
 use squall_protocol::facts::Job as JobName;
 use squall_protocol::jwt::PrivateKey;
@@ -97,11 +98,11 @@ fn start_runner(
     let agent_id = registered.agent_id;
     let node = world.node(&runner.name);
     Configuration::of(&registered, &runner.name, key).store(&*node.disk()).expect("a new disk has room");
-    let (supervision, choices, jobs) = (choices.supervision, choices.clone(), jobs.clone());
+    let (choices, jobs) = (choices.clone(), jobs.clone());
     node.service(
         SERVICE,
         &runner.name,
-        move || RunnerService::new(supervision),
+        || RunnerService::new(Supervision::StopsOnTerminalCodes),
         move |process| {
             let workers = workers(&process, &choices, &jobs);
             agent::run(machine(&process, workers), choices.clone(), process.shutdown())
