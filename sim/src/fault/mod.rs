@@ -1,5 +1,6 @@
 //! Faults are data: a plan is a list of them, each with a kind, a target, a beginning and an end.
 
+mod catalogue;
 mod check;
 pub mod generate;
 pub mod inject;
@@ -9,6 +10,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::catalogue::catalogue;
 pub use self::check::{Inhabitants, PlanError};
 pub use self::generate::{Swarm, SystemFamily};
 pub use self::inject::{Phase, SystemFault};

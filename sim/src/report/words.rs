@@ -139,6 +139,8 @@ pub fn fact(fact: &Fact) -> String {
         Fact::AgentDown { agent, code: Some(code) } => format!("{agent} ends with exit code {code}"),
         Fact::AgentDown { agent, code: None } => format!("{agent} is killed"),
         Fact::AgentStopped { agent } => format!("{agent} will not be started again by its supervisor"),
+        Fact::AgentStopRequested { agent } => format!("{agent} is asked to stop, and not to start again for now"),
+        Fact::AgentDismissed { agent } => format!("{agent} is told to stop for good"),
         Fact::AgentShown { agent, online, busy } => {
             let online = if *online { "online" } else { "offline" };
             let busy = if *busy { "busy" } else { "idle" };
