@@ -203,7 +203,8 @@ impl Net {
     pub(super) fn establish(self: &Arc<Self>, state: &mut State, client: NodeId, server: NodeId) -> ConnectionKey {
         let id = state.connection_next;
         state.connection_next += 1;
-        let end = |node: NodeId| End { node, boot: state.hosts[&node].boot, dropped: false, error: None, error_told: false };
+        let end =
+            |node: NodeId| End { node, boot: state.hosts[&node].boot, dropped: false, error: None, error_told: false };
         let ends = [end(client), end(server)];
         let slot = state.connections.vacant_key();
         let key = ConnectionKey { slot, id };
@@ -274,14 +275,11 @@ impl Net {
     }
 
     /// Says that nothing more will be written.
-    pub(super) fn finish(&self, key: ConnectionKey, side: Side) -> io::Result<()> {
+    pub(super) fn finish(&self, key: ConnectionKey, side: Side) {
         let mut state = lock(&self.state);
-        let Some(connection) = state.find(key) else { return Err(io::ErrorKind::NotConnected.into()) };
-        if connection.ends[side as usize].error.is_some() {
-            return Err(io::ErrorKind::NotConnected.into());
+        if state.find(key).is_some_and(|connection| connection.ends[side as usize].error.is_none()) {
+            self.send_fin(&mut state, key.slot, side);
         }
-        self.send_fin(&mut state, key.slot, side);
-        Ok(())
     }
 
     /// The process lets go of its end: a FIN, or a reset if there was something that it had not read.

@@ -56,7 +56,9 @@ impl Net {
     pub(super) fn send_data(&self, state: &mut State, slot: usize, side: Side, mut data: Bytes) {
         let (from, to) = state.connections[slot].way(side);
         state.connections[slot].pipes[side as usize].under_way_bytes += data.len();
-        if let Some(rate) = self.rate(state, from, to) {
+        if data.len() > PIECE_BYTES_MIN as usize
+            && let Some(rate) = self.rate(state, from, to)
+        {
             let piece = (rate / PIECES_PER_SECOND).max(PIECE_BYTES_MIN) as usize;
             while data.len() > piece {
                 self.send(state, slot, side, Segment::Data(data.split_to(piece)));
