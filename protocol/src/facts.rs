@@ -116,7 +116,7 @@ pub enum Fact {
 
     /// The server opened a session.
     SessionOpened { session: Session, agent: Agent },
-    /// The server heard from a session's owner and extended its life.
+    /// The server heard from a session's owner and extended its life. A refused create that extends it is not this fact.
     SessionRefreshed { session: Session },
     /// The server refused a session because another one is live.
     SessionConflict { agent: Agent, live: Session },
@@ -145,6 +145,10 @@ pub enum Fact {
     AgentDown { agent: Agent, code: Option<i32> },
     /// The supervisor will not start the agent again.
     AgentStopped { agent: Agent },
+    /// Somebody asked an agent's process to stop, and does not want it up until it is started again.
+    AgentStopRequested { agent: Agent },
+    /// Somebody who may do so told an agent to stop for good: its registration was deleted, or its work is done.
+    AgentDismissed { agent: Agent },
     /// The server shows an agent as connected, and as busy or idle.
     AgentShown { agent: Agent, online: bool, busy: bool },
 
@@ -157,6 +161,12 @@ pub enum Fact {
 
     /// Somebody put an artefact to use. `digest` is that of the bytes used, `published` the one it should have.
     ArtifactUsed { artifact: Artifact, digest: String, published: String },
+
+    /// The requests of one client, named by its machine, over a whole run: all of them, and those of its busiest minute,
+    /// counted from 0 since the beginning.
+    ClientLoad { client: Agent, requests: u64, busiest_minute: u32, in_busiest_minute: u32 },
+    /// The requests of all clients in one minute, counted from 0 since the beginning, and those of its busiest second.
+    MinuteLoad { minute: u32, requests: u32, in_busiest_second: u32 },
 
     /// A fact of somebody's own.
     Custom { kind: String, subject: String, detail: String },

@@ -10,17 +10,26 @@
 //!
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
+pub mod actions;
 pub mod clock;
+pub mod deadlines;
 pub mod disk;
+pub mod distributed_task;
 pub mod facts;
 pub mod http;
 #[cfg(feature = "hyper")]
 pub mod hyper_errors;
+pub mod jwt;
+pub mod lease;
 #[cfg(feature = "live")]
 pub mod live;
+pub mod queue;
 pub mod random;
 pub mod retry;
+pub mod session;
+pub mod signal;
 pub mod supervise;
+pub mod token;
 pub mod workers;
 
 pub use clock::{Clock, Mono, Timeout};

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::supervise::Exit;
+use crate::facts::{Job, Outcome};
+use crate::supervise::{Exit, Shutdown};
 
 /// Why a worker could not be started or spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,4 +45,13 @@ pub trait Worker: Send {
 pub trait Parent: Send {
     /// The next message from the parent, or `None` when the pipe is closed.
     fn receive(&mut self) -> BoxFuture<'_, Option<Bytes>>;
+}
+
+/// What a worker process does with a job: implemented by the world, called by the worker's own code.
+pub trait Work: Send + Sync + 'static {
+    /// Executes attempt `attempt` of a job and says how it ended.
+    ///
+    /// `cancelled` ends when the job has been asked to stop; a job may take its time over it, or not listen at all.
+    /// Dropping the future is the end of the process: the job stops at once.
+    fn execute(&self, job: Job, attempt: u32, cancelled: Shutdown) -> BoxFuture<'static, Outcome>;
 }

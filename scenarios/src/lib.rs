@@ -1,1 +1,2 @@
 //! Squall
+pub mod actions_idle_runner;

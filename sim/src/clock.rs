@@ -1,6 +1,8 @@
 //! The clocks of nodes: each has an offset and a drift of its own, may step, and stands still while suspended.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -8,15 +10,17 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use squall_protocol::{Clock, Mono};
 
-use crate::kernel::{Kernel, lock};
+use crate::effects::{Effects, FaultId};
+use crate::kernel::{Kernel, Sleep, lock};
 use crate::time::SimTime;
 
 /// Wall time at the beginning of every world: 2026-01-01T00:00:00Z.
 pub const EPOCH_UNIX_SECS: i64 = 1_767_225_600;
 
+/// The most that a clock may run fast or slow, in millionths.
+pub const CLOCK_DRIFT_PPM_MAX: i32 = 500_000;
+
 const PARTS: i128 = 1_000_000;
-/// The slowest clock: one second in a million.
-const DRIFT_PPM_MIN: i32 = -999_999;
 
 /// The wall time that a perfect clock shows at an instant of true time.
 pub fn true_wall(at: SimTime) -> Timestamp {
@@ -39,12 +43,30 @@ struct State {
     wall_ahead_nanos: i128,
     drift_ppm: i32,
     suspended: bool,
+    /// Faults that count the readings which they falsify.
+    falsified_by: Vec<(FaultId, Falsified, Effects)>,
+}
+
+/// Which readings of a clock a fault falsifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Falsified {
+    /// Those of wall time.
+    Wall,
+    /// Those of wall and monotonic time, and sleeps.
+    Both,
 }
 
 impl NodeClock {
     /// A clock that is exact until somebody disturbs it.
     pub(crate) fn new(kernel: Arc<Kernel>) -> Self {
-        let state = State { at: kernel.now(), mono_nanos: 0, wall_ahead_nanos: 0, drift_ppm: 0, suspended: false };
+        let state = State {
+            at: kernel.now(),
+            mono_nanos: 0,
+            wall_ahead_nanos: 0,
+            drift_ppm: 0,
+            suspended: false,
+            falsified_by: Vec::new(),
+        };
         Self { kernel, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -53,10 +75,20 @@ impl NodeClock {
         self.change(|state| state.wall_ahead_nanos += i128::from(nanos));
     }
 
-    /// Lets both clocks run fast (positive) or slow (negative) by so many millionths. No clock stands still or runs
-    /// backward.
+    /// Lets both clocks run fast (positive) or slow (negative) by so many millionths, [`CLOCK_DRIFT_PPM_MAX`] at most.
     pub fn set_drift_ppm(&self, ppm: i32) {
-        self.change(|state| state.drift_ppm = ppm.max(DRIFT_PPM_MIN));
+        let ppm = ppm.clamp(-CLOCK_DRIFT_PPM_MAX, CLOCK_DRIFT_PPM_MAX);
+        self.change(|state| state.drift_ppm = ppm);
+    }
+
+    /// Counts from now on what `fault` falsifies.
+    pub(crate) fn falsified_by(&self, fault: FaultId, what: Falsified, effects: &Effects) {
+        lock(&self.state).falsified_by.push((fault, what, effects.clone()));
+    }
+
+    /// `fault` falsifies nothing any more.
+    pub(crate) fn no_longer_falsified_by(&self, fault: FaultId) {
+        lock(&self.state).falsified_by.retain(|(of, ..)| *of != fault);
     }
 
     /// While suspended, monotonic time stands still and wall time goes on, as on a laptop whose lid is closed.
@@ -81,6 +113,15 @@ impl NodeClock {
 }
 
 impl State {
+    fn count_wall_reading(&self) {
+        self.falsified_by.iter().for_each(|(fault, _, effects)| effects.count(*fault));
+    }
+
+    fn count_mono_reading(&self) {
+        let falsified = self.falsified_by.iter().filter(|(_, what, _)| *what == Falsified::Both);
+        falsified.for_each(|(fault, _, effects)| effects.count(*fault));
+    }
+
     /// What drift has added to both clocks since the last change.
     fn gained_nanos(&self, now: SimTime) -> i128 {
         i128::from(now.since(self.at).as_nanos() as u64) * i128::from(self.drift_ppm) / PARTS
@@ -106,31 +147,50 @@ impl Clock for NodeClock {
     fn wall(&self) -> Timestamp {
         self.kernel.step();
         let now = self.kernel.now();
+        lock(&self.state).count_wall_reading();
         true_wall(now) + SignedDuration::from_nanos(self.wall_ahead_nanos())
     }
 
     fn mono(&self) -> Mono {
         self.kernel.step();
-        let nanos = lock(&self.state).mono_at(self.kernel.now());
+        let state = lock(&self.state);
+        state.count_mono_reading();
+        let nanos = state.mono_at(self.kernel.now());
         Mono::from_start(Duration::from_nanos(nanos as u64))
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let clock = self.clone();
-        let target = lock(&self.state).mono_at(self.kernel.now()) + duration.as_nanos() as i128;
-        async move {
-            loop {
-                let (now, due) = {
-                    let (now, state) = (clock.kernel.now(), lock(&clock.state));
-                    (now, state.due(now, target))
-                };
-                clock.kernel.sleep_until(due).await;
-                // A clock that was slowed or suspended meanwhile has some way to go still.
-                if due == now || lock(&clock.state).mono_at(clock.kernel.now()) >= target {
-                    return;
-                }
+        let now = self.kernel.now();
+        let (target, due) = {
+            let state = lock(&self.state);
+            state.count_mono_reading();
+            let target = state.mono_at(now) + duration.as_nanos() as i128;
+            (target, state.due(now, target))
+        };
+        ClockSleep { until_due: self.kernel.sleep_until(due), clock: self.clone(), target }.boxed()
+    }
+}
+
+/// Ends when the monotonic clock shows its target.
+struct ClockSleep {
+    until_due: Sleep,
+    clock: NodeClock,
+    target: i128,
+}
+
+impl Future for ClockSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(Pin::new(&mut self.until_due).poll(cx));
+            let kernel = &self.clock.kernel;
+            let due = lock(&self.clock.state).due(kernel.now(), self.target);
+            if due <= kernel.now() {
+                return Poll::Ready(());
             }
+            // A clock that was slowed or suspended meanwhile has some way to go still.
+            self.until_due = kernel.sleep_until(due);
         }
-        .boxed()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use squall_protocol::Disk;
 
+use crate::effects::{Effects, FaultId};
 use crate::kernel::lock;
 
 /// A simulated disk. Handles share it.
@@ -16,7 +17,14 @@ pub struct SimDisk(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     files: BTreeMap<String, File>,
-    room_bytes: Option<usize>,
+    limits: Vec<Limit>,
+}
+
+/// The disk holds at most so many bytes, because of a fault that counts what it refuses.
+struct Limit {
+    fault: FaultId,
+    room_bytes: usize,
+    effects: Effects,
 }
 
 #[derive(Clone, Default)]
@@ -42,9 +50,14 @@ impl SimDisk {
         lost
     }
 
-    /// Lets the disk hold at most so many bytes from now on, or any number.
-    pub(crate) fn limit_room(&self, bytes: Option<usize>) {
-        lock(&self.0).room_bytes = bytes;
+    /// Lets the disk hold at most so many bytes from now on. `fault` counts the writes that are refused.
+    pub(crate) fn limit_room(&self, fault: FaultId, room_bytes: usize, effects: &Effects) {
+        lock(&self.0).limits.push(Limit { fault, room_bytes, effects: effects.clone() });
+    }
+
+    /// Ends the limit that a fault brought.
+    pub(crate) fn lift_limit(&self, fault: FaultId) {
+        lock(&self.0).limits.retain(|limit| limit.fault != fault);
     }
 
     /// How many bytes all files have.
@@ -60,11 +73,18 @@ impl State {
 
     fn put(&mut self, path: &str, content: Bytes) -> io::Result<()> {
         let before = self.files.get(path).and_then(|file| file.now.as_ref()).map_or(0, Bytes::len);
-        if self.room_bytes.is_some_and(|room| self.used_bytes() - before + content.len() > room) {
+        if content.len() > before
+            && let Some(limit) = self.limit_broken_by(self.used_bytes() - before + content.len())
+        {
+            limit.effects.count(limit.fault);
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.files.entry(path.to_owned()).or_default().now = Some(content);
         Ok(())
+    }
+
+    fn limit_broken_by(&self, bytes: usize) -> Option<&Limit> {
+        self.limits.iter().find(|limit| bytes > limit.room_bytes)
     }
 
     fn get(&self, path: &str) -> io::Result<Bytes> {
@@ -143,9 +163,13 @@ mod tests {
     fn a_full_disk_says_so_and_keeps_what_it_had() {
         let disk = SimDisk::default();
         disk.write("a", b"12345678").unwrap();
-        disk.limit_room(Some(10));
+        let effects = Effects::default();
+        disk.limit_room(3, 10, &effects);
         assert_eq!(disk.write("b", b"123").unwrap_err().kind(), io::ErrorKind::StorageFull);
         disk.write("a", b"1234567890").unwrap();
         assert_eq!(disk.used_bytes(), 10);
+        assert_eq!(effects.of(3), 1);
+        disk.lift_limit(3);
+        disk.write("b", b"123").unwrap();
     }
 }

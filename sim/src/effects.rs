@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::kernel::lock;
+use crate::mutex::lock;
 
 /// Names a fault of a plan by its place in it.
 pub type FaultId = usize;
@@ -14,11 +14,16 @@ pub struct Effects(Arc<Mutex<Vec<u64>>>);
 impl Effects {
     /// Fault `fault` changed one more thing.
     pub fn count(&self, fault: FaultId) {
+        self.add(fault, 1);
+    }
+
+    /// Fault `fault` changed so many more things.
+    pub fn add(&self, fault: FaultId, things: u64) {
         let mut counts = lock(&self.0);
         if counts.len() <= fault {
             counts.resize(fault + 1, 0);
         }
-        counts[fault] += 1;
+        counts[fault] += things;
     }
 
     /// How many things a fault changed.

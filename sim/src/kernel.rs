@@ -11,7 +11,7 @@ use std::future::Future;
 use std::panic;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
@@ -19,6 +19,7 @@ use slab::Slab;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::engine::Engine;
+pub(crate) use crate::mutex::lock;
 use crate::panics::{self, Thrown};
 use crate::time::SimTime;
 use crate::timers::{TimerKey, Timers};
@@ -27,11 +28,6 @@ use crate::timers::{TimerKey, Timers};
 const STEPS_PER_INSTANT_MAX: u64 = 1_000_000;
 /// More steps than this in one world are a loop in which time hardly passes.
 const STEPS_MAX: u64 = 200_000_000;
-
-/// Locks without minding that a panic went through: a panic ends its world anyway.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Names a process of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

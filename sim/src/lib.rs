@@ -8,25 +8,36 @@ compile_error!(
 );
 
 pub mod case;
+pub mod case_file;
 pub mod clock;
+pub mod coverage;
+pub mod determinism;
 pub mod disk;
 pub mod effects;
 mod engine;
+pub mod explore;
 pub mod fault;
+pub mod gateway;
 pub mod http;
 pub mod invariant;
 pub mod journal;
 mod kernel;
+mod meter;
+mod mutex;
 pub mod net;
 pub mod node;
 mod panics;
 pub mod process;
 pub mod random;
+pub mod report;
 pub mod scenario;
 pub mod service;
+pub mod stopwatch;
 pub mod time;
 mod timers;
 pub mod trace;
+mod trace_log;
+pub mod trial;
 pub mod verdict;
 pub mod world;
 

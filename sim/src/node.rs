@@ -1,6 +1,7 @@
 //! Nodes: machines with a clock, a disk and processes, that crash, freeze and boot again.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +12,12 @@ use squall_protocol::{Clock, Disk, Ledger, Random};
 
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
+use crate::effects::FaultId;
+use crate::gateway::{GatewayLayer, Witness};
 use crate::kernel::{Kernel, ProcessId, lock};
 use crate::net::Listener;
 use crate::process::Process;
-use crate::trace::NodeId;
+use crate::trace::{NodeId, What};
 use crate::world::World;
 
 /// A machine. Handles are cheap to clone and mean the same one.
@@ -27,7 +30,7 @@ pub struct Node {
 pub(crate) struct NodeState {
     pub(crate) id: NodeId,
     pub(crate) name: Arc<str>,
-    clock: NodeClock,
+    clock: Arc<NodeClock>,
     disk: SimDisk,
     power: Mutex<Power>,
     /// Told whenever the machine boots or goes on.
@@ -49,11 +52,16 @@ impl NodeState {
         Self {
             id,
             name: name.into(),
-            clock: NodeClock::new(kernel.clone()),
+            clock: Arc::new(NodeClock::new(kernel.clone())),
             disk: SimDisk::default(),
             power: Mutex::default(),
             changed: Event::new(),
         }
+    }
+
+    /// Is it a process of this machine?
+    pub(crate) fn runs(&self, process: ProcessId) -> bool {
+        lock(&self.power).processes.contains(&process)
     }
 }
 
@@ -86,7 +94,7 @@ impl Node {
 
     /// The machine's clock, as its processes read it.
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(self.state.clock.clone())
+        self.state.clock.clone()
     }
 
     /// The machine's disk.
@@ -107,6 +115,13 @@ impl Node {
     /// The journal, as this machine's part of the world writes it.
     pub fn ledger(&self) -> Arc<dyn Ledger> {
         self.world.ledger(self.id())
+    }
+
+    /// What stands before every server of this machine.
+    pub fn gateway(&self) -> GatewayLayer {
+        let rules = self.world.inner.rules.clone();
+        GatewayLayer::new(self.state.name.clone(), rules, self.clock())
+            .witnessed_by(Arc::new(NodeWitness(self.clone())))
     }
 
     /// Starts a process that nobody supervises, for as long as the machine runs. On a machine that is down it is dead
@@ -241,5 +256,19 @@ impl Node {
     /// Sleeps by the machine's own clock.
     pub async fn sleep(&self, duration: Duration) {
         self.state.clock.sleep(duration).await;
+    }
+}
+
+/// Notes what a machine's gateway does in the trace.
+struct NodeWitness(Node);
+
+impl Witness for NodeWitness {
+    fn saw(&self, fault: FaultId, kind: &str, what: fmt::Arguments<'_>) {
+        let world = self.0.world();
+        world.inner.trace.note(world.now(), self.0.id(), || What::Fault {
+            fault,
+            kind: kind.to_owned(),
+            what: what.to_string(),
+        });
     }
 }

@@ -12,7 +12,7 @@ pub enum CaseError {
     /// A part of the case does not fit its scenario.
     #[error("the case's {part} does not fit scenario {scenario}: {why}")]
     Misfit {
-        /// `choices`, `parameters`, `workload` or `plan`.
+        /// `choices`, `parameters`, `workload`, `plan` or `end_ms`.
         part: &'static str,
         /// The scenario.
         scenario: String,

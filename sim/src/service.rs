@@ -66,6 +66,7 @@ impl Node {
         let service = Service { node: self.clone(), name: name.into(), agent: agent.into(), state: Arc::new(state) };
         let main: Main = Box::new(move |process| main(process).boxed());
         let policy: Policy = Box::new(move || Box::new(policy()));
+        self.world.register(&service);
         self.world.spawn(&format!("supervisor of {}/{name}", self.name()), service.clone().supervise(policy, main));
         service
     }
@@ -87,6 +88,11 @@ impl Service {
         lock(&self.state.control).running.is_some()
     }
 
+    /// Is it to run whenever its machine does? Not after [`Service::stop`], nor after its supervisor gave up.
+    pub fn is_wanted(&self) -> bool {
+        lock(&self.state.control).wanted == Wanted::Yes
+    }
+
     /// Kills the process, as SIGKILL does. The supervisor notices.
     ///
     /// Returns whether there was one.
@@ -106,6 +112,7 @@ impl Service {
             control.running.as_mut().map(|(process, ask)| (process.clone(), ask.take()))
         };
         self.state.changed.notify(usize::MAX);
+        self.node.ledger().record(Fact::AgentStopRequested { agent: self.agent.clone() });
         let Some((process, ask)) = asked else { return false };
         if let Some(ask) = ask {
             // Nobody may be listening; the kill below is for those.

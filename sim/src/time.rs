@@ -24,12 +24,12 @@ impl SimTime {
 
     /// So many milliseconds after the beginning.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self(millis.saturating_mul(1_000_000))
     }
 
     /// So many seconds after the beginning.
     pub const fn from_secs(secs: u64) -> Self {
-        Self(secs * 1_000_000_000)
+        Self(secs.saturating_mul(1_000_000_000))
     }
 
     /// Nanoseconds since the beginning.

@@ -59,6 +59,8 @@ pub enum What {
     ProcessEnded { process: String, how: String },
     /// A fault began or ended, or did something to this node's traffic.
     Fault { fault: usize, kind: String, what: String },
+    /// Every fault is over.
+    Healed,
     /// A fact was written into the journal.
     Fact { fact: squall_protocol::Fact },
     /// The code under test logged this.

@@ -19,6 +19,7 @@ pub enum Severity {
     /// The code under test panicked.
     Panic,
     /// The same case did not run the same way twice.
+    #[serde(rename = "nondeterministic")]
     Nondeterminism,
 }
 
@@ -29,7 +30,7 @@ impl fmt::Display for Severity {
             Severity::Violation => "violation",
             Severity::Stuck => "stuck",
             Severity::Panic => "panic",
-            Severity::Nondeterminism => "nondeterminism",
+            Severity::Nondeterminism => "nondeterministic",
         })
     }
 }

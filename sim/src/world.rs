@@ -9,14 +9,19 @@ use squall_protocol::{Fact, Ledger};
 
 use crate::effects::Effects;
 use crate::engine::Engine;
+use crate::fault::inject::SystemFaults;
+use crate::gateway::Rules;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep, lock};
+use crate::meter::Meter;
 use crate::net::{LinkProfile, Net};
 use crate::node::{Node, NodeState};
 use crate::panics;
 use crate::random::Streams;
+use crate::service::Service;
 use crate::time::SimTime;
 use crate::trace::{Event, Keep, NodeId, Trace};
+use crate::trace_log;
 
 /// What is left of a world that has ended.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ pub fn run(seed: u64, keep: Keep, end: SimTime, build: impl FnOnce(&World)) -> E
     Engine::run(seed, |engine| {
         let world = World::new(seed, keep);
         build(&world);
-        let halt = world.inner.kernel.run_until(end, engine);
+        let halt = trace_log::heard(&world, || world.inner.kernel.run_until(end, engine));
         world.end(halt)
     })
 }
@@ -64,6 +69,10 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     pub(crate) effects: Effects,
     pub(crate) nodes: Mutex<Vec<Arc<NodeState>>>,
+    pub(crate) rules: Rules,
+    services: Mutex<Vec<Service>>,
+    pub(crate) system_faults: Mutex<SystemFaults>,
+    meter: Mutex<Meter>,
     requests: AtomicU64,
     exchanges: AtomicU64,
 }
@@ -74,6 +83,7 @@ impl World {
         let kernel = Kernel::new(streams.decision("order", 0));
         let trace = Arc::new(Trace::new(keep));
         let effects = Effects::default();
+        let rules = Rules::new(streams.clone(), effects.clone());
         let inner = Inner {
             net: Net::new(kernel.clone(), streams.clone(), trace.clone(), effects.clone()),
             journal: Journal::new(kernel.clone(), trace.clone()),
@@ -82,6 +92,10 @@ impl World {
             trace,
             effects,
             nodes: Mutex::default(),
+            rules,
+            services: Mutex::default(),
+            system_faults: Mutex::default(),
+            meter: Mutex::default(),
             requests: AtomicU64::new(0),
             exchanges: AtomicU64::new(0),
         };
@@ -124,6 +138,30 @@ impl World {
     /// Every machine's name, by [`NodeId`]; the first is the world itself.
     pub fn node_names(&self) -> Vec<String> {
         lock(&self.inner.nodes).iter().map(|state| state.name.to_string()).collect()
+    }
+
+    pub(crate) fn node_of(&self, id: NodeId) -> Node {
+        Node { world: self.clone(), state: lock(&self.inner.nodes)[id.0 as usize].clone() }
+    }
+
+    pub(crate) fn node_name(&self, node: NodeId) -> Arc<str> {
+        lock(&self.inner.nodes)[node.0 as usize].name.clone()
+    }
+
+    pub(crate) fn register(&self, service: &Service) {
+        lock(&self.inner.services).push(service.clone());
+    }
+
+    /// The service of this name on the machine of this name.
+    pub fn service(&self, node: &str, name: &str) -> Option<Service> {
+        let services = lock(&self.inner.services);
+        services.iter().find(|service| service.node().name() == node && service.name() == name).cloned()
+    }
+
+    /// Every service: its machine's name and its own.
+    pub fn service_names(&self) -> Vec<(String, String)> {
+        let services = lock(&self.inner.services);
+        services.iter().map(|service| (service.node().name().to_owned(), service.name().to_owned())).collect()
     }
 
     /// Sets what links between two nodes are like, in both directions.
@@ -177,7 +215,14 @@ impl World {
         self.inner.kernel.halt(Halt::End);
     }
 
-    pub(crate) fn next_request(&self) -> u64 {
+    /// The machine whose process is running; the world's own node when none is.
+    pub(crate) fn running_node(&self) -> NodeId {
+        let process = self.inner.kernel.current();
+        lock(&self.inner.nodes).iter().find(|node| node.runs(process)).map_or(NodeId::WORLD, |node| node.id)
+    }
+
+    pub(crate) fn next_request(&self, from: NodeId) -> u64 {
+        lock(&self.inner.meter).seen(from, self.now());
         self.inner.requests.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -187,6 +232,9 @@ impl World {
 
     fn end(&self, halt: Halt) -> Ended {
         let inner = &self.inner;
+        for fact in lock(&inner.meter).facts(&self.node_names()) {
+            self.record(fact);
+        }
         let ended = Ended {
             halt,
             at: self.now(),
@@ -198,6 +246,9 @@ impl World {
             nodes: self.node_names(),
         };
         inner.kernel.tear_down();
+        // Both refer to the world.
+        let (services, system_faults) = (&inner.services, &inner.system_faults);
+        drop((std::mem::take(&mut *lock(services)), std::mem::take(&mut *lock(system_faults))));
         lock(&inner.nodes).clear();
         ended
     }

@@ -1,6 +1,18 @@
 //! Faults are data: a plan is a list of them, each with a kind, a target, a beginning and an end.
 
+mod check;
+pub mod generate;
+pub mod inject;
+pub mod shrink;
+
+use std::fmt::Write;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::check::{Inhabitants, PlanError};
+pub use self::generate::{Swarm, SystemFamily};
+pub use self::inject::{Phase, SystemFault};
+pub use self::shrink::PlanTree;
 
 /// What goes wrong in a run, and when it is over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,13 +39,31 @@ pub struct Fault {
     pub for_ms: u64,
 }
 
+impl Fault {
+    /// What its draws are keyed by: where, what and since when. It stays the same when other faults come and go, and when
+    /// this one becomes shorter or milder, so that a smaller plan goes on to hit the same exchanges.
+    pub fn key(&self) -> String {
+        let mut key = format!("{}@{}", self.kind.family(), self.at_ms);
+        let Target { node, peer, route } = &self.target;
+        for (mark, name) in [('n', node), ('p', peer), ('r', route)] {
+            if let Some(name) = name {
+                // Writing into a string does not fail.
+                let _ = write!(key, ":{mark}={name}");
+            }
+        }
+        key
+    }
+}
+
 /// Where a fault acts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// The node: for faults of the network the one that sends, for the gateway the server.
+    /// The node: for faults of the network the one that sends or, for a refusal, the host that refuses; for the gateway
+    /// the server. Networks and gateways everywhere if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// For faults of the network: the node that receives; every other node if there is none.
+    /// For faults of the network: the node that receives or, for a refusal, the one that is refused; every other node if
+    /// there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// For the gateway: only requests whose path contains this.
@@ -141,14 +171,16 @@ pub enum FaultKind {
         /// How many requests in a hundred.
         percent: u8,
     },
-    /// Gateway: the body ends early, in an orderly way if the protocol allows it.
+    /// Gateway: the body ends early. HTTP/1.1 closes the connection, HTTP/2 resets the stream with INTERNAL_ERROR. A body
+    /// that is not longer passes whole.
     Truncate {
         /// Bytes of the body that get through.
         bytes: u64,
         /// How many requests in a hundred.
         percent: u8,
     },
-    /// Gateway: the body stops coming after the head, and the connection stays open.
+    /// Gateway: the body stops coming after the head, for ever, and the connection stays open. A body that is not longer
+    /// passes whole.
     Stall {
         /// Bytes of the body that get through.
         bytes: u64,

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response, Version};
@@ -15,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use squall_protocol::hyper_errors::transport_error;
 use squall_protocol::{Body, Http, TransportError};
+use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
@@ -30,12 +30,17 @@ pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
     let pool = Arc::new(Mutex::new(Pool::default()));
     let inner = Inner { node: node.clone(), process, pool: Arc::downgrade(&pool) };
     node.world().inner.kernel.entrust(process, pool);
-    BoxCloneSyncService::new(Client { inner: Arc::new(inner) })
-}
-
-#[derive(Clone)]
-struct Client {
-    inner: Arc<Inner>,
+    let inner = Arc::new(inner);
+    BoxCloneSyncService::new(service_fn(move |request| {
+        let inner = inner.clone();
+        async move {
+            inner.node.world().inner.kernel.step();
+            let mut told = Told::sent(&inner.node, &request);
+            let answer = inner.send(request).await;
+            told.ended(&answer);
+            answer
+        }
+    }))
 }
 
 struct Inner {
@@ -44,36 +49,14 @@ struct Inner {
     pool: Weak<Mutex<Pool>>,
 }
 
-impl tower::Service<Request<Body>> for Client {
-    type Response = Response<Body>;
-    type Error = TransportError;
-    type Future = BoxFuture<'static, Result<Response<Body>, TransportError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let inner = self.inner.clone();
-        async move {
-            let world = inner.node.world();
-            world.inner.kernel.step();
-            let mut told = Told::sent(&inner.node, &request);
-            let answer = inner.send(request).await;
-            told.ended(&answer);
-            answer
-        }
-        .boxed()
-    }
-}
-
 impl Inner {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
         let Some(authority) = request.uri().authority().cloned() else {
             return Err(TransportError::Protocol(format!("{} names no host", request.uri())));
         };
         match request.version() {
-            Version::HTTP_2 => self.send_h2(request, (authority, Alpn::H2)).await,
+            // Boxed, so that the far more common requests over HTTP/1.1 do not carry its size.
+            Version::HTTP_2 => Box::pin(self.send_h2(request, (authority, Alpn::H2))).await,
             _ => self.send_h1(to_origin_form(request, &authority)?, (authority, Alpn::H1)).await,
         }
     }
@@ -201,7 +184,7 @@ struct Told {
 
 impl Told {
     fn sent(node: &Node, request: &Request<Body>) -> Self {
-        let id = node.world().next_request();
+        let id = node.world().next_request(node.id());
         let told = Self { node: node.clone(), id, open: true };
         told.note(|id| What::RequestSent {
             id,

@@ -24,8 +24,13 @@ use crate::net::Stream;
 /// A connection and the way to send on it.
 pub(super) struct H1 {
     sender: http1::SendRequest<Body>,
-    /// `None` once the connection has ended: its stream is closed.
-    driver: Option<Pin<Box<http1::Connection<Stream, Body>>>>,
+    driver: Driver,
+}
+
+enum Driver {
+    Running(Pin<Box<http1::Connection<Stream, Body>>>),
+    /// The stream is closed. What was read before may still be on its way to the caller.
+    Ended(Result<(), TransportError>),
 }
 
 /// An exchange failed; the request comes back if not a byte of it was sent.
@@ -38,7 +43,7 @@ impl H1 {
     /// Takes a new connection into use.
     pub(super) async fn open(stream: Stream) -> Result<Self, TransportError> {
         let (sender, driver) = http1::handshake(stream).await.map_err(|error| transport_error(&error))?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)) })
+        Ok(Self { sender, driver: Driver::Running(Box::pin(driver)) })
     }
 
     /// Is the idle connection still good? What the peer did meanwhile is noticed here.
@@ -46,12 +51,14 @@ impl H1 {
         self.drive(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
     }
 
-    /// Writes what was queued and reads what has come, until the connection ends.
+    /// Writes what was queued and reads what has come, until the connection ends; says how, as often as it is asked.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        let Some(driver) = &mut self.driver else { return Poll::Ready(Ok(())) };
-        let ended = ready!(driver.as_mut().poll(cx));
-        self.driver = None;
-        Poll::Ready(ended.map_err(|error| transport_error(&error)))
+        let ended = match &mut self.driver {
+            Driver::Running(driver) => ready!(driver.as_mut().poll(cx)).map_err(|error| transport_error(&error)),
+            Driver::Ended(ended) => return Poll::Ready(ended.clone()),
+        };
+        self.driver = Driver::Ended(ended.clone());
+        Poll::Ready(ended)
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -98,11 +105,13 @@ struct Home {
 struct Driven {
     incoming: Incoming,
     carried: Option<(H1, Home)>,
+    /// Why the connection broke. What it had read before still comes first.
+    broken: Option<TransportError>,
 }
 
 impl Driven {
     fn body(incoming: Incoming, connection: H1, home: Home) -> Body {
-        let mut body = Self { incoming, carried: Some((connection, home)) };
+        let mut body = Self { incoming, carried: Some((connection, home)), broken: None };
         if body.incoming.is_end_stream() {
             body.give_back();
         }
@@ -127,21 +136,21 @@ impl http_body::Body for Driven {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         let this = &mut *self;
-        let mut broken = None;
         if let Some((connection, _)) = &mut this.carried
             && let Poll::Ready(ended) = connection.drive(cx)
         {
-            broken = ended.err();
+            this.broken = ended.err();
             this.carried = None;
         }
+        // Of the driver and the body's channel one may only know that the body ended early.
+        let why = |told| match (told, &this.broken) {
+            (TransportError::ClosedEarly, Some(better)) => better.clone(),
+            (told, _) => told,
+        };
         let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(Some(frame)) => Some(frame.map_err(|error| match broken {
-                // The driver took the body down with it, and knows why.
-                Some(why) if error.is_incomplete_message() => why,
-                _ => transport_error(&error),
-            })),
+            Poll::Ready(Some(frame)) => Some(frame.map_err(|error| why(transport_error(&error)))),
             Poll::Ready(None) => None,
-            Poll::Pending if this.carried.is_none() => Some(Err(broken.unwrap_or(TransportError::ClosedEarly))),
+            Poll::Pending if this.carried.is_none() => Some(Err(why(TransportError::ClosedEarly))),
             Poll::Pending => return Poll::Pending,
         };
         if this.incoming.is_end_stream() || frame.is_none() {

@@ -6,4 +6,5 @@ mod pool;
 mod rt;
 mod server;
 
-pub use self::server::{BoxError, serve, serve_connection};
+pub use self::server::{serve, serve_connection};
+pub use crate::gateway::BoxError;

@@ -1,5 +1,6 @@
 //! Serving: a tower service, such as an axum `Router`, behind a port of a node.
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 use axum::body::Body;
@@ -9,27 +10,25 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use tower::util::Oneshot;
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 use super::rt::ProcessExecutor;
+use crate::gateway::{BoxError, ConnectionControl};
 use crate::net::{Alpn, Stream};
 use crate::process::Process;
 
-/// An error of any kind. One that a service returns ends the connection (HTTP/1.1) or resets the stream (HTTP/2, with
-/// the code of an [`h2::Error`] if one is among its causes).
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Serves `service` on a port of the process's machine, for as long as the process runs.
+/// Serves `service` on a port of the process's machine, for as long as the process runs, behind the machine's gateway.
 ///
 /// # Errors
 /// [`std::io::ErrorKind::AddrInUse`].
 pub async fn serve<S>(process: Process, port: u16, service: S) -> std::io::Result<()>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Into<BoxError>,
 {
     let mut listener = process.listen(port)?;
+    let service = process.node().gateway().layer(service);
     loop {
         let stream = listener.accept().await;
         process.spawn("connection", serve_connection(process.clone(), stream, service.clone()));
@@ -43,14 +42,25 @@ where
     S::Future: Send,
     S::Error: Into<BoxError>,
 {
-    let service = OneShot(service);
+    let control = ConnectionControl::new(process.node().world().node_name(stream.peer()));
+    let service = OneShot { service, control: control.clone() };
     // hyper's own Date header comes from a cache of the thread, which outlives the world.
     let ended: Result<(), hyper::Error> = match stream.alpn() {
         Alpn::H1 => pin!(http1::Builder::new().auto_date_header(false).serve_connection(stream, service)).await,
         Alpn::H2 => {
             let executor =
                 ProcessExecutor { kernel: process.node().world().inner.kernel.clone(), process: process.id() };
-            pin!(http2::Builder::new(executor).auto_date_header(false).serve_connection(stream, service)).await
+            let mut builder = http2::Builder::new(executor);
+            let mut connection = pin!(builder.auto_date_header(false).serve_connection(stream, service));
+            let mut ending = false;
+            poll_fn(|cx| {
+                if !ending && control.poll_winding_down(cx) {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                connection.as_mut().poll(cx)
+            })
+            .await
         }
     };
     if let Err(error) = ended {
@@ -59,7 +69,10 @@ where
 }
 
 /// A tower service as hyper wants it: a fresh clone for each request.
-struct OneShot<S>(S);
+struct OneShot<S> {
+    service: S,
+    control: ConnectionControl,
+}
 
 impl<S> hyper::service::Service<Request<Incoming>> for OneShot<S>
 where
@@ -70,7 +83,8 @@ where
     type Error = BoxError;
     type Future = MapErr<Oneshot<S, Request<Body>>, fn(S::Error) -> BoxError>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.clone().oneshot(request.map(Body::new)).map_err(Into::into)
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.control.clone());
+        self.service.clone().oneshot(request.map(Body::new)).map_err(Into::into)
     }
 }

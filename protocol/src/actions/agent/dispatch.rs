@@ -1,0 +1,288 @@
+//! One job at a time (`JobDispatcher.cs`): starting, cancelling, and what a second job does to the first.
+
+use std::collections::BTreeMap;
+use std::future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{FutureExt, select_biased};
+use uuid::Uuid;
+
+use crate::actions::choices::{JobKindField, OrphanedWorker, RepeatedCancel, SecondJob};
+use crate::clock::{self, Mono};
+use crate::distributed_task::failure::{Failure, key};
+use crate::distributed_task::wire::{JobMessage, TaskAgentMessage, TaskResult, message_type, status};
+use crate::signal::Watch;
+
+use super::execute;
+use super::in_hand::InHand;
+use super::runner::Runner;
+
+/// A cancellation gives the worker at least this long (`JobDispatcher.cs:1269-1289`).
+pub const SHORTEST_CANCEL: Duration = Duration::from_secs(60);
+/// The worker is killed so long before the cancellation's time is over (`JobDispatcher.cs:1269-1289`).
+pub const KILL_BEFORE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a first job that has its result may take to end when a second one arrives (`JobDispatcher.cs:238-341`).
+pub const FINISHED_JOB_GRACE: Duration = Duration::from_secs(45);
+
+/// How often the repaired runner looks whether an orphaned worker has ended.
+const ORPHAN_LOOK: Duration = Duration::from_secs(5);
+
+/// By which flow a job came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    V1,
+    /// From the run service at this address.
+    RunService(String),
+}
+
+/// A job that was handed to the dispatcher.
+pub(super) struct Dispatch {
+    pub job: JobMessage,
+    pub origin: Origin,
+    pub cancel: Watch<Cancel>,
+    /// Is the job ours? Set when its first renewal is answered, or never will be.
+    pub accepted: Watch<Option<bool>>,
+    done: Watch<Option<Result<TaskResult, Failure>>>,
+}
+
+/// What a job was told about its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cancel {
+    pub requested: bool,
+    /// The worker is to be killed then.
+    pub kill_at: Option<Mono>,
+}
+
+/// Runs jobs, one after the other as far as it can.
+pub(super) struct Dispatcher {
+    pub runner: Arc<Runner>,
+    status: Watch<&'static str>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The queue of at most one job.
+    last: Option<Arc<Dispatch>>,
+    /// `_jobInfos`: a second job with the same id is not registered.
+    jobs: BTreeMap<Uuid, Arc<Dispatch>>,
+    /// `_isRunServiceJob`: how the job came that arrived last.
+    by_run_service: bool,
+    running: u32,
+    orphan: bool,
+}
+
+impl Dispatcher {
+    pub fn new(runner: Arc<Runner>) -> Arc<Self> {
+        let dispatcher =
+            Arc::new(Self { runner, status: Watch::new(status::ONLINE), state: Mutex::new(State::default()) });
+        dispatcher.wait_for_orphan();
+        dispatcher
+    }
+
+    /// What the runner says about itself.
+    pub fn status(&self) -> &Watch<&'static str> {
+        &self.status
+    }
+
+    /// Is a job in hand, or may an orphan of a former process have one?
+    pub fn is_busy(&self) -> bool {
+        let state = self.state();
+        state.running > 0 || state.orphan
+    }
+
+    /// Ends when no job is in hand.
+    pub async fn idle(&self) {
+        // Every change between busy and idle goes through the status.
+        self.status.is(|_| !self.is_busy()).await;
+    }
+
+    /// A job's message has arrived: from now on all jobs may count as having come its way.
+    pub fn job_arrived(&self, message: &TaskAgentMessage) {
+        self.state().by_run_service = message.message_type == message_type::RUNNER_JOB_REQUEST;
+    }
+
+    /// This very attempt, if it is in hand.
+    pub fn in_hand(&self, job: &JobMessage) -> Option<Arc<Dispatch>> {
+        let state = self.state();
+        let known = state.jobs.get(&job.job_id).filter(|known| known.job.attempt() == job.attempt());
+        known.filter(|known| known.done.get().is_none()).cloned()
+    }
+
+    /// `JobDispatcher.Run`: starts a job beside the main line.
+    pub fn run(self: &Arc<Self>, job: JobMessage, origin: Origin) -> Arc<Dispatch> {
+        tracing::info!("Job request {} for plan {} job {} received.", job.request_id, job.plan.plan_id, job.job_id);
+        let dispatch = Arc::new(Dispatch {
+            job,
+            origin,
+            cancel: Watch::new(Cancel::default()),
+            accepted: Watch::new(None),
+            done: Watch::new(None),
+        });
+        let previous = {
+            let mut state = self.state();
+            if state.jobs.get(&dispatch.job.job_id).is_none_or(|known| known.done.get().is_some()) {
+                state.jobs.insert(dispatch.job.job_id, dispatch.clone());
+            }
+            state.running += 1;
+            state.last.replace(dispatch.clone())
+        };
+        self.status.set(status::BUSY);
+        let (dispatcher, running) = (self.clone(), dispatch.clone());
+        self.runner.tasks.add(async move {
+            let done = dispatcher.one(&running, previous).await;
+            if let Err(failure) = &done {
+                tracing::warn!("Worker Dispatch failed with an exception for job {}: {failure}", running.job.job_id);
+            }
+            running.accepted.change(|accepted| _ = accepted.get_or_insert(done.is_ok()));
+            running.done.set(Some(done));
+            dispatcher.ended();
+        });
+        dispatch
+    }
+
+    /// `JobDispatcher.Cancel`: tells a job to end within `timeout`, and has its worker killed shortly before.
+    pub fn cancel(&self, job: Uuid, timeout: Duration) -> bool {
+        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return false };
+        let kill_at = self.runner.line.mono() + (timeout.max(SHORTEST_CANCEL) - KILL_BEFORE_TIMEOUT);
+        dispatch.cancel.change(|cancel| {
+            cancel.requested = true;
+            cancel.kill_at = match (cancel.kill_at, self.runner.choices.repeated_cancel) {
+                (Some(first), RepeatedCancel::KeepsFirstDeadline) => Some(first),
+                _ => Some(kill_at),
+            };
+        });
+        tracing::info!("Fired cancellation token for job {job}.");
+        true
+    }
+
+    /// `ShutdownAsync`: cancels the job in hand and waits for its end.
+    pub async fn shutdown(&self) {
+        let Some(last) = self.state().last.take() else { return };
+        last.cancel_without_deadline();
+        last.done.until(|done| done.as_ref().map(drop)).await;
+    }
+
+    /// Did this job come by the run service? Where that is written is a choice.
+    pub fn is_run_service(&self, dispatch: &Dispatch) -> bool {
+        match self.runner.choices.job_kind {
+            JobKindField::Shared => self.state().by_run_service,
+            JobKindField::PerJob => dispatch.origin != Origin::V1,
+        }
+    }
+
+    async fn one(&self, dispatch: &Arc<Dispatch>, previous: Option<Arc<Dispatch>>) -> Result<TaskResult, Failure> {
+        if let Some(previous) = previous {
+            self.ensure_finished(dispatch, &previous).await?;
+        }
+        execute::execute(self, dispatch).await
+    }
+
+    /// `EnsureDispatchFinished`: the first job must have ended before the second starts.
+    async fn ensure_finished(&self, next: &Dispatch, previous: &Dispatch) -> Result<(), Failure> {
+        if previous.done.get().is_none() && self.runner.choices.second_job == SecondJob::DropsOne {
+            tracing::warn!("Job {} arrived while job {} runs.", next.job.job_id, previous.job.job_id);
+            if self.is_run_service(next) {
+                previous.cancel_without_deadline();
+            } else {
+                self.ask_about(previous).await?;
+            }
+        }
+        previous.done.until(|done| done.as_ref().map(drop)).await;
+        let mut state = self.state();
+        if state.jobs.get(&previous.job.job_id).is_some_and(|known| known.done.get().is_some()) {
+            state.jobs.remove(&previous.job.job_id);
+        }
+        Ok(())
+    }
+
+    /// V1 asks the server about the first job; an error drops the second one.
+    async fn ask_about(&self, previous: &Dispatch) -> Result<(), Failure> {
+        let request = match self.runner.server.job_request(previous.job.request_id).await {
+            Err(failure) => {
+                previous.cancel_without_deadline();
+                previous.done.until(|done| done.as_ref().map(drop)).await;
+                return if failure.is(key::JOB_NOT_FOUND) { Ok(()) } else { Err(failure) };
+            }
+            Ok(request) => request,
+        };
+        if request.result.is_none() {
+            let text = format!("the previous job request {} has not finished", previous.job.request_id);
+            return Err(Failure::InvalidOperation(text));
+        }
+        previous.cancel_without_deadline();
+        let ended = previous.done.until(|done| done.as_ref().map(drop));
+        clock::timeout(&*self.runner.line.clock, FINISHED_JOB_GRACE, ended)
+            .await
+            .map_err(|_| Failure::InvalidOperation("the previous job has a result and does not end".into()))
+    }
+
+    fn ended(&self) {
+        let busy = {
+            let mut state = self.state();
+            state.running -= 1;
+            match self.runner.choices.second_job {
+                // Whatever else may be running: the end of any job says so.
+                SecondJob::DropsOne => false,
+                SecondJob::WaitsForFirst => state.running > 0 || state.orphan,
+            }
+        };
+        self.status.set(if busy { status::BUSY } else { status::ONLINE });
+    }
+
+    /// A former process may have left a worker with a job in hand.
+    fn wait_for_orphan(self: &Arc<Self>) {
+        if self.runner.choices.orphaned_worker == OrphanedWorker::Ignored {
+            return;
+        }
+        let Some(orphan) = InHand::read(&*self.runner.disk) else { return };
+        if !orphan.may_live(self.runner.line.mono()) {
+            return;
+        }
+        tracing::info!("A worker of a former process may still run job {}.", orphan.job_id);
+        self.state().orphan = true;
+        self.status.set(status::BUSY);
+        let dispatcher = self.clone();
+        self.runner.tasks.add(async move {
+            let line = &dispatcher.runner.line;
+            while InHand::read(&*dispatcher.runner.disk).is_some_and(|orphan| orphan.may_live(line.mono())) {
+                line.clock.sleep(ORPHAN_LOOK).await;
+            }
+            dispatcher.state().orphan = false;
+            dispatcher.status.set(status::ONLINE);
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dispatch {
+    /// Ends once the job has been told to end.
+    pub async fn cancelled(&self) {
+        self.cancel.is(|cancel| cancel.requested).await;
+    }
+
+    /// Ends when the worker is to be killed, which every repetition of the cancellation may postpone.
+    pub async fn kill_due(&self, clock: &dyn clock::Clock) {
+        loop {
+            let kill_at = self.cancel.get().kill_at;
+            let due = async {
+                match kill_at {
+                    Some(at) => clock.sleep(at.since(clock.mono())).await,
+                    None => future::pending().await,
+                }
+            };
+            select_biased! {
+                () = due.fuse() => return,
+                () = self.cancel.is(|cancel| cancel.kill_at != kill_at).fuse() => {}
+            }
+        }
+    }
+
+    fn cancel_without_deadline(&self) {
+        self.cancel.change(|cancel| cancel.requested = true);
+    }
+}

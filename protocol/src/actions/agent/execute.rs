@@ -1,0 +1,285 @@
+//! One job from its first renewal to its end (`JobDispatcher.RunAsync`).
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, future, select_biased};
+
+use crate::actions::choices::{DispatchFailure, KillDeadline, OrphanedWorker, PipeEnd, RenewLoop};
+use crate::clock;
+use crate::distributed_task::failure::Failure;
+use crate::distributed_task::wire::TaskResult;
+use crate::signal::Watch;
+use crate::supervise::Exit;
+use crate::workers::{Worker, WorkerError};
+
+use super::complete;
+use super::dispatch::{Dispatch, Dispatcher};
+use super::in_hand::{InHand, Recorded};
+use super::lease::{Lease, RenewEnd, Renewal, run_service_url};
+use super::pipe::{NewJob, ToWorker};
+
+/// What a message to a worker may take (`GITHUB_ACTIONS_RUNNER_CHANNEL_TIMEOUT`).
+pub const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a worker may take when it is told to end and nothing else says how long.
+pub const STOP_GRACE: Duration = Duration::from_secs(20);
+/// What a worker may take when the server has given its job to somebody else.
+pub const NOT_OURS_GRACE: Duration = Duration::from_secs(5);
+/// What telling a worker of its lease may take before it is left for the next time.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a job to its end.
+pub(super) async fn execute(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -> Result<TaskResult, Failure> {
+    let renewal = Renewal::start(dispatcher, dispatch);
+    let _until_here = match dispatcher.runner.choices.renew_loop {
+        RenewLoop::LeaksOnException => None,
+        RenewLoop::EndsWithJob => Some(StopOnDrop(renewal.stop.clone())),
+    };
+    let execution = Execution { dispatcher, dispatch, renewal };
+    let done = execution.run().await;
+    InHand::clear(&*dispatcher.runner.disk, dispatch.job.job_id);
+    Recorded::clear(&*dispatcher.runner.disk, &dispatch.job);
+    done
+}
+
+struct StopOnDrop(Watch<bool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+struct Execution<'a> {
+    dispatcher: &'a Dispatcher,
+    dispatch: &'a Arc<Dispatch>,
+    renewal: Renewal,
+}
+
+/// Why the monitor stopped watching.
+enum Watched {
+    Ended(Exit),
+    Renewal(RenewEnd),
+    Cancelled,
+    Renewed(Lease),
+}
+
+impl Execution<'_> {
+    async fn run(&self) -> Result<TaskResult, Failure> {
+        select_biased! {
+            () = self.renewal.first().fuse() => {}
+            end = self.renewal.over().fuse() => {
+                tracing::warn!("Unable to renew job request for the first time, stop dispatching job to worker.");
+                self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
+                return Ok(TaskResult::Abandoned);
+            }
+            () = self.dispatch.cancelled().fuse() => return self.cancelled_before_start().await,
+        }
+        let mut worker = match self.start().await {
+            Ok(worker) => worker,
+            Err(failure) => return self.not_started(failure).await,
+        };
+        let lease = self.renewal.lease.get();
+        self.note(lease);
+        match self.send(&mut *worker, &self.new_job(lease), CHANNEL_TIMEOUT).await {
+            Ok(()) => self.monitor(worker, lease).await,
+            Err(Unsent::TimedOut) => {
+                tracing::warn!("The job message was not taken within {CHANNEL_TIMEOUT:?}, kill the worker.");
+                worker.kill();
+                worker.ended().await;
+                self.renewal.finish().await?;
+                self.report_not_started().await;
+                Ok(TaskResult::Failed)
+            }
+            Err(Unsent::Broken(error)) => self.not_started(Failure::InvalidOperation(error.to_string())).await,
+        }
+    }
+
+    /// Upstream catches only time-outs here: everything else leaves the function, and the renewals go on.
+    async fn not_started(&self, failure: Failure) -> Result<TaskResult, Failure> {
+        match self.dispatcher.runner.choices.dispatch_failure {
+            DispatchFailure::Silent => Err(failure),
+            DispatchFailure::Reported => {
+                tracing::warn!("The job could not be handed to its worker: {failure}");
+                self.report_not_started().await;
+                match self.dispatcher.runner.choices.renew_loop {
+                    RenewLoop::LeaksOnException => Err(failure),
+                    RenewLoop::EndsWithJob => self.renewal.finish().await.map(|()| TaskResult::Failed),
+                }
+            }
+        }
+    }
+
+    async fn report_not_started(&self) {
+        if self.dispatcher.runner.choices.dispatch_failure == DispatchFailure::Reported {
+            complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Failed).await;
+        }
+    }
+
+    async fn cancelled_before_start(&self) -> Result<TaskResult, Failure> {
+        self.renewal.finish().await?;
+        if self.dispatcher.runner.choices.dispatch_failure == DispatchFailure::Reported {
+            complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Canceled).await;
+        } else {
+            complete::finish_request(self.dispatcher, self.dispatch, TaskResult::Canceled).await?;
+        }
+        Ok(TaskResult::Canceled)
+    }
+
+    async fn start(&self) -> Result<Box<dyn Worker>, Failure> {
+        let started = self.dispatcher.runner.workers.start().await;
+        started.map_err(|error| Failure::InvalidOperation(error.to_string()))
+    }
+
+    /// Watches worker, renewals and cancellation until one of them ends the job.
+    async fn monitor(&self, mut worker: Box<dyn Worker>, mut told: Option<Lease>) -> Result<TaskResult, Failure> {
+        let (on_end, grace) = loop {
+            match self.watch(&mut *worker, told).await {
+                Watched::Ended(exit) => return self.worker_ended(exit).await,
+                Watched::Renewed(lease) => told = self.tell(&mut *worker, lease).await,
+                Watched::Renewal(end) => break (TaskResult::Abandoned, self.grace(&end)),
+                Watched::Cancelled => break (TaskResult::Canceled, self.grace(&RenewEnd::Stopped)),
+            }
+        };
+        let limit = grace.map_or(CHANNEL_TIMEOUT, |grace| grace.min(CHANNEL_TIMEOUT));
+        if let Err(Unsent::TimedOut) = self.send(&mut *worker, &ToWorker::CancelRequest, limit).await {
+            worker.kill();
+        }
+        self.wait_for_end(&mut *worker, told, grace).await;
+        self.renewal.finish().await?;
+        complete::finish_request(self.dispatcher, self.dispatch, on_end).await?;
+        Ok(on_end)
+    }
+
+    async fn watch(&self, worker: &mut dyn Worker, told: Option<Lease>) -> Watched {
+        select_biased! {
+            exit = worker.ended().fuse() => Watched::Ended(exit),
+            end = self.renewal.over().fuse() => Watched::Renewal(end),
+            () = self.dispatch.cancelled().fuse() => Watched::Cancelled,
+            lease = self.newer_than(told).fuse() => Watched::Renewed(lease),
+        }
+    }
+
+    async fn worker_ended(&self, exit: Exit) -> Result<TaskResult, Failure> {
+        let result = match exit {
+            Exit::Code(code) => u64::try_from(code - RESULT_CODES).ok().and_then(TaskResult::from_number),
+            Exit::Killed => None,
+        };
+        if result.is_none() {
+            tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
+            complete::report_crash(self.dispatcher, self.dispatch).await;
+        }
+        self.renewal.finish().await?;
+        let result = result.unwrap_or(TaskResult::Failed);
+        complete::finish_request(self.dispatcher, self.dispatch, result).await?;
+        Ok(result)
+    }
+
+    /// The worker was told to end; it is killed when its time is over, if anything says how long it has.
+    async fn wait_for_end(&self, worker: &mut dyn Worker, mut told: Option<Lease>, grace: Option<Duration>) {
+        let line = &self.dispatcher.runner.line;
+        let (told_when, kill_deadline) =
+            (self.dispatch.cancel.get().kill_at, self.dispatcher.runner.choices.kill_deadline);
+        let deadline = async {
+            match (grace, told_when) {
+                (Some(grace), None) => line.clock.sleep(grace).await,
+                _ => future::pending().await,
+            }
+        };
+        let lease_due = async {
+            match kill_deadline {
+                KillDeadline::OnServerCancelOnly => future::pending().await,
+                KillDeadline::Always => self.lease_due().await,
+            }
+        };
+        let over = async {
+            select_biased! {
+                () = self.dispatch.kill_due(&*line.clock).fuse() => {}
+                () = lease_due.fuse() => {}
+                () = deadline.fuse() => {}
+            }
+        };
+        let mut over = pin!(over.fuse());
+        loop {
+            select_biased! {
+                _ = worker.ended().fuse() => return,
+                () = over => break,
+                lease = self.newer_than(told).fuse() => told = self.tell(worker, lease).await,
+            }
+        }
+        tracing::warn!("Worker of job {} does not end, kill it.", self.dispatch.job.job_id);
+        worker.kill();
+        worker.ended().await;
+    }
+
+    /// The next lease.
+    async fn newer_than(&self, told: Option<Lease>) -> Lease {
+        self.renewal.lease.until(|lease| lease.filter(|lease| Some(*lease) != told)).await
+    }
+
+    /// The lease was extended: the worker and the next process have to know. A worker that is told late stops early,
+    /// which is the safe side.
+    async fn tell(&self, worker: &mut dyn Worker, lease: Lease) -> Option<Lease> {
+        self.note(Some(lease));
+        if self.dispatcher.runner.choices.pipe_end == PipeEnd::StopsAtLeaseEnd {
+            let _ = self.send(worker, &ToWorker::lease(lease.ends), TELL_TIMEOUT).await;
+        }
+        Some(lease)
+    }
+
+    /// However long a cancellation leaves to the worker, its lease is no longer than it is.
+    async fn lease_due(&self) {
+        let line = &self.dispatcher.runner.line;
+        while let Some(lease) = self.renewal.lease.get() {
+            line.clock.sleep(lease.kill_at().since(line.mono())).await;
+            if self.renewal.lease.get() == Some(lease) {
+                return;
+            }
+        }
+    }
+
+    /// How long a worker that is told to end now may take; `None`: as long as it likes, unless the server said.
+    fn grace(&self, why: &RenewEnd) -> Option<Duration> {
+        match (self.dispatcher.runner.choices.kill_deadline, why) {
+            (KillDeadline::OnServerCancelOnly, _) => None,
+            (KillDeadline::Always, RenewEnd::NotOurs) => Some(NOT_OURS_GRACE),
+            (KillDeadline::Always, _) => Some(STOP_GRACE),
+        }
+    }
+
+    /// Notes on the disk that a worker of this process has the job, and until when.
+    fn note(&self, lease: Option<Lease>) {
+        let runner = &self.dispatcher.runner;
+        if let (OrphanedWorker::WaitedFor, Some(lease)) = (runner.choices.orphaned_worker, lease) {
+            InHand::new(self.dispatch.job.job_id, runner.line.mono(), lease.ends).write(&*runner.disk);
+        }
+    }
+
+    fn new_job(&self, lease: Option<Lease>) -> ToWorker {
+        let run_service = self.dispatcher.is_run_service(self.dispatch).then(|| run_service_url(self.dispatch));
+        ToWorker::NewJobRequest(Box::new(NewJob::new(
+            self.dispatch.job.clone(),
+            run_service,
+            lease.map(|lease| lease.ends),
+        )))
+    }
+
+    async fn send(&self, worker: &mut dyn Worker, message: &ToWorker, limit: Duration) -> Result<(), Unsent> {
+        let clock = &*self.dispatcher.runner.line.clock;
+        match clock::timeout(clock, limit, worker.send(message.to_bytes())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Unsent::Broken(error)),
+            Err(_) => Err(Unsent::TimedOut),
+        }
+    }
+}
+
+/// Why a message did not reach the worker.
+enum Unsent {
+    TimedOut,
+    Broken(WorkerError),
+}
+
+/// A worker's exit code is its result and this (`TaskResultUtil`).
+pub const RESULT_CODES: i32 = 100;

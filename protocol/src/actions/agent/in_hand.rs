@@ -1,0 +1,81 @@
+//! The file that names the job in hand, so that the next process knows of a worker that this one leaves behind.
+//!
+//! It is not synced: a crash of the machine takes the workers with it, and may take the file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Mono;
+use crate::disk::Disk;
+use crate::distributed_task::wire::{JobMessage, TaskResult};
+
+/// The job in hand, and until when its worker may run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InHand {
+    pub job_id: Uuid,
+    written: Duration,
+    until: Duration,
+}
+
+const FILE: &str = ".job_in_hand";
+
+impl InHand {
+    pub fn new(job_id: Uuid, now: Mono, until: Mono) -> Self {
+        Self { job_id, written: now.since_start(), until: until.since_start() }
+    }
+
+    pub fn read(disk: &dyn Disk) -> Option<Self> {
+        serde_json::from_slice(&disk.read(FILE).ok()?).ok()
+    }
+
+    pub fn write(&self, disk: &dyn Disk) {
+        let written = disk.write(FILE, &serde_json::to_vec(self).expect("plain data"));
+        if let Err(error) = written {
+            tracing::warn!("cannot write {FILE}: {error}");
+        }
+    }
+
+    /// The job is no longer in anybody's hand.
+    pub fn clear(disk: &dyn Disk, job_id: Uuid) {
+        if Self::read(disk).is_some_and(|in_hand| in_hand.job_id == job_id) {
+            let _ = disk.remove(FILE);
+        }
+    }
+
+    /// Not when its lease has passed, and not when the machine has been started anew since.
+    pub fn may_live(&self, now: Mono) -> bool {
+        let now = now.since_start();
+        self.written <= now && now < self.until
+    }
+}
+
+/// The result of a job, written down by its worker before it reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    pub result: TaskResult,
+    /// All reports of this attempt carry it.
+    pub key: Uuid,
+}
+
+impl Recorded {
+    pub fn read(disk: &dyn Disk, job: &JobMessage) -> Option<Self> {
+        serde_json::from_slice(&disk.read(&file(job)).ok()?).ok()
+    }
+
+    pub fn write(&self, disk: &dyn Disk, job: &JobMessage) {
+        let written = disk.write(&file(job), &serde_json::to_vec(self).expect("plain data"));
+        if let Err(error) = written {
+            tracing::warn!("cannot write the result of job {}: {error}", job.job_id);
+        }
+    }
+
+    pub fn clear(disk: &dyn Disk, job: &JobMessage) {
+        let _ = disk.remove(&file(job));
+    }
+}
+
+fn file(job: &JobMessage) -> String {
+    format!(".result-{}-{}", job.job_id, job.attempt())
+}

@@ -1,0 +1,321 @@
+//! Renewing the lease of a job (`RenewJobRequestAsync` for V1 and V2), beside the job.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, select_biased};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::actions::choices::{Fencing, LeaseEnd, NestedRetries, OnRenewFailure};
+use crate::actions::wire::RenewJobRequest;
+use crate::clock::Mono;
+use crate::distributed_task::client::{self, Reply};
+use crate::distributed_task::failure::{Failure, key};
+use crate::distributed_task::line::seconds;
+use crate::distributed_task::retry_request::retry_request;
+use crate::distributed_task::task_server::{Connection, JOB_REQUEST_TIMEOUT_AFTER_ERROR, SendTimeouts};
+use crate::distributed_task::wire::{JobMessage, TaskAgentJobRequest};
+use crate::signal::Watch;
+
+use super::broker::SEND_TIMEOUT;
+use super::dispatch::{Dispatch, Dispatcher, Origin};
+use super::runner::{self, Runner};
+
+/// Pause after each success (`JobDispatcher.cs:748-973`).
+pub const RENEW_PAUSE: Duration = Duration::from_secs(60);
+/// Retries of the first renewal, without which no worker starts, and the pause between them.
+pub const FIRST_RENEW_RETRIES: u32 = 5;
+/// See [`FIRST_RENEW_RETRIES`].
+pub const FIRST_RENEW_WAIT: Range<Duration> = seconds(1..10);
+/// Pause after each of the first five errors in a row, and after later ones.
+pub const RENEW_ERROR_WAIT: Range<Duration> = seconds(5..15);
+/// See [`RENEW_ERROR_WAIT`].
+pub const RENEW_LATER_ERROR_WAIT: Range<Duration> = seconds(15..30);
+/// How long after the server's `lockedUntil` the real runner goes on.
+pub const LEASE_OVERTIME: Duration = Duration::from_secs(300);
+
+/// The repaired runner begins to stop a job so long before its lease ends, and kills it [`KILL_MARGIN`] before: room for
+/// a server time in whole seconds, for drift, and for a worker that takes its time.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// See [`LEASE_MARGIN`].
+pub const KILL_MARGIN: Duration = Duration::from_secs(10);
+
+/// The length of a lease about which no clock says anything plausible: the shortest that was ever seen (logs of 2018,
+/// microsoft/azure-pipelines-agent#1495).
+const ASSUMED_LEASE: Duration = Duration::from_secs(300);
+/// No lease is longer; what says so comes from a clock that cannot be right.
+const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+
+/// The lease of a job, as last granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// The server's wall time.
+    pub locked_until: Timestamp,
+    /// The same on this machine's monotonic clock, counted from when the answer was asked for: never later.
+    pub ends: Mono,
+}
+
+impl Lease {
+    /// From an answer that says until when, and what the server's time is.
+    ///
+    /// An answer that does not tell the server's time, or one that cannot be right, is read by the local wall clock; what
+    /// comes out of that must be a lease that a server may grant, too.
+    pub fn granted(locked_until: Timestamp, reply: &Reply, wall: Timestamp) -> Self {
+        let since = |now: Timestamp| Duration::try_from(locked_until.duration_since(now)).ok();
+        let plausible = |length: &Duration| !length.is_zero() && *length <= LONGEST_LEASE;
+        let told = client::server_time(&reply.headers).and_then(since).filter(plausible);
+        let length = told.or_else(|| since(wall).filter(plausible)).unwrap_or(ASSUMED_LEASE);
+        Self { locked_until, ends: reply.sent + length }
+    }
+
+    /// When the repaired runner begins to stop the job.
+    pub fn stop_at(self) -> Mono {
+        Mono::from_start(self.ends.since_start().saturating_sub(LEASE_MARGIN))
+    }
+
+    /// When the worker has to be gone.
+    pub fn kill_at(self) -> Mono {
+        Mono::from_start(self.ends.since_start().saturating_sub(KILL_MARGIN))
+    }
+}
+
+/// Why the renewals ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RenewEnd {
+    /// They were told to.
+    Stopped,
+    /// The server has closed the job or given it to somebody else.
+    NotOurs,
+    /// The first renewal never succeeded.
+    NeverOurs,
+    /// The lease ran out.
+    Lost,
+    /// The loop itself ended by an exception.
+    Faulted(Failure),
+}
+
+/// The renewals of one job. They go on until they are stopped, whoever holds this.
+#[derive(Clone)]
+pub(super) struct Renewal {
+    pub stop: Watch<bool>,
+    pub lease: Watch<Option<Lease>>,
+    pub ended: Watch<Option<RenewEnd>>,
+}
+
+impl Renewal {
+    /// Starts to renew, beside the main line.
+    pub fn start(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -> Self {
+        let renewal = Self { stop: Watch::new(false), lease: Watch::new(None), ended: Watch::new(None) };
+        let work = Loop {
+            runner: dispatcher.runner.clone(),
+            dispatch: dispatch.clone(),
+            target: Target::of(dispatcher, dispatch),
+            lease: renewal.lease.clone(),
+        };
+        let Self { stop, ended, .. } = renewal.clone();
+        dispatcher.runner.tasks.add(async move {
+            let end = select_biased! {
+                () = stop.is(|stop| *stop).fuse() => RenewEnd::Stopped,
+                end = work.renew_until_lost().fuse() => end,
+            };
+            tracing::info!("Renewal of job {} ends: {end:?}", work.dispatch.job.job_id);
+            ended.set(Some(end));
+        });
+        renewal
+    }
+
+    /// Ends with the renewals.
+    pub async fn over(&self) -> RenewEnd {
+        self.ended.until(Clone::clone).await
+    }
+
+    /// Ends with the first success.
+    pub async fn first(&self) {
+        self.lease.is(Option::is_some).await;
+    }
+
+    /// Stops and waits.
+    ///
+    /// # Errors
+    /// What the loop itself failed with.
+    pub async fn finish(&self) -> Result<(), Failure> {
+        self.stop.set(true);
+        match self.over().await {
+            RenewEnd::Faulted(failure) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where renewals go.
+enum Target {
+    Pool,
+    RunService(String),
+}
+
+impl Target {
+    fn of(dispatcher: &Dispatcher, dispatch: &Dispatch) -> Self {
+        match dispatcher.is_run_service(dispatch) {
+            true => Target::RunService(run_service_url(dispatch)),
+            false => Target::Pool,
+        }
+    }
+}
+
+/// The address of a job's run service: its own server, as its message has it.
+pub(super) fn run_service_url(dispatch: &Dispatch) -> String {
+    match (&dispatch.origin, runner::system_url(&dispatch.job)) {
+        (Origin::RunService(url), _) => url.clone(),
+        (Origin::V1, url) => url.unwrap_or_default().to_owned(),
+    }
+}
+
+/// The token that goes with renewals and completions.
+pub(super) fn lock_token(fencing: Fencing, job: &JobMessage) -> Option<Uuid> {
+    match fencing {
+        Fencing::ZeroGuid => None,
+        Fencing::LockToken => job.lock_token,
+    }
+}
+
+struct Loop {
+    runner: Arc<Runner>,
+    dispatch: Arc<Dispatch>,
+    target: Target,
+    lease: Watch<Option<Lease>>,
+}
+
+impl Loop {
+    async fn renew_until_lost(&self) -> RenewEnd {
+        match self.runner.choices.lease_end {
+            LeaseEnd::FiveMinutesPast => self.renew().await,
+            LeaseEnd::WithinLease => select_biased! {
+                () = self.lease_over().fuse() => RenewEnd::Lost,
+                end = self.renew().fuse() => end,
+            },
+        }
+    }
+
+    /// Ends when the last granted lease is about to.
+    async fn lease_over(&self) {
+        let mut lease = self.lease.until(|lease| *lease).await;
+        loop {
+            self.runner.line.clock.sleep(lease.stop_at().since(self.runner.line.mono())).await;
+            match self.lease.get() {
+                Some(newer) if newer != lease => lease = newer,
+                _ => return,
+            }
+        }
+    }
+
+    async fn renew(&self) -> RenewEnd {
+        let mut first_retries = FIRST_RENEW_RETRIES;
+        let mut errors = 0;
+        loop {
+            match self.once().await {
+                Ok(lease) => {
+                    tracing::info!(
+                        "Successfully renew job {}, valid till {}",
+                        self.dispatch.job.job_id,
+                        lease.locked_until
+                    );
+                    self.granted(lease);
+                    if errors > 0 {
+                        errors = 0;
+                        let usual = SendTimeouts::RUNNER.job_request;
+                        self.runner.server.set_send_timeout(Connection::JobRequest, usual);
+                    }
+                    self.runner.line.clock.sleep(RENEW_PAUSE).await;
+                }
+                Err(failure) if self.is_not_ours(&failure) => return RenewEnd::NotOurs,
+                Err(failure) => {
+                    tracing::warn!("Catch exception during renew runner jobrequest: {failure}");
+                    errors += 1;
+                    if let Some(end) = self.after_error(errors, &mut first_retries).await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next try; an end when there is none.
+    async fn after_error(&self, errors: u32, first_retries: &mut u32) -> Option<RenewEnd> {
+        let line = &self.runner.line;
+        let Some(lease) = self.lease.get() else {
+            if *first_retries == 0 {
+                return Some(RenewEnd::NeverOurs);
+            }
+            *first_retries -= 1;
+            line.sleep_uniform(FIRST_RENEW_WAIT).await;
+            return None;
+        };
+        let on_run_service = matches!(self.target, Target::RunService(_));
+        if on_run_service && self.runner.choices.on_renew_failure == OnRenewFailure::NullDereference {
+            return Some(RenewEnd::Faulted(Failure::NullReference));
+        }
+        if self.runner.choices.lease_end == LeaseEnd::FiveMinutesPast
+            && lease.locked_until + LEASE_OVERTIME <= line.clock.wall()
+        {
+            return Some(RenewEnd::Lost);
+        }
+        match self.runner.choices.nested_retries {
+            _ if on_run_service => {}
+            NestedRetries::Multiplied => {
+                self.runner.server.refresh(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await;
+            }
+            NestedRetries::OneLayer => {
+                self.runner.server.set_send_timeout(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR);
+            }
+        }
+        line.sleep_uniform(if errors > 5 { RENEW_LATER_ERROR_WAIT } else { RENEW_ERROR_WAIT }).await;
+        None
+    }
+
+    async fn once(&self) -> Result<Lease, Failure> {
+        let job = &self.dispatch.job;
+        let lock = lock_token(self.runner.choices.fencing, job);
+        match &self.target {
+            Target::Pool => {
+                let request = TaskAgentJobRequest { request_id: job.request_id, ..TaskAgentJobRequest::default() };
+                let plan = job.plan.plan_id.to_string();
+                let lock = lock.unwrap_or_default();
+                let (request, reply) = self.runner.server.update_job_request(&request, lock, Some(&plan)).await?;
+                let locked_until = request.locked_until.ok_or(Failure::NullReference)?;
+                Ok(Lease::granted(locked_until, &reply, self.runner.line.clock.wall()))
+            }
+            Target::RunService(url) => {
+                let service = self.runner.run_service_of(job, url);
+                let request = RenewJobRequest { plan_id: job.plan.plan_id, job_id: job.job_id, lock_token: lock };
+                let retriable = |failure: &Failure| !self.is_not_ours(failure);
+                let renewed = match self.runner.choices.nested_retries {
+                    NestedRetries::Multiplied => {
+                        retry_request(&self.runner.line, retriable, || service.renew(&request, SEND_TIMEOUT)).await?
+                    }
+                    NestedRetries::OneLayer => service.renew(&request, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await?,
+                };
+                let (renewed, reply) = renewed.ok_or(Failure::NullReference)?;
+                let locked_until = renewed.locked_until.ok_or(Failure::NullReference)?;
+                Ok(Lease::granted(locked_until, &reply, self.runner.line.clock.wall()))
+            }
+        }
+    }
+
+    fn granted(&self, lease: Lease) {
+        self.lease.set(Some(lease));
+        self.dispatch.accepted.change(|accepted| _ = accepted.get_or_insert(true));
+    }
+
+    /// The server has closed the job, or the lease is another attempt's.
+    fn is_not_ours(&self, failure: &Failure) -> bool {
+        failure.is_any(&[key::JOB_NOT_FOUND, key::JOB_TOKEN_EXPIRED, key::ORCHESTRATION_JOB_NOT_FOUND])
+            || is_stale(self.runner.choices.fencing, failure)
+    }
+}
+
+/// Servers that fence answer so to a token that is not that of the present lease. Others have no reason to.
+pub(super) fn is_stale(fencing: Fencing, failure: &Failure) -> bool {
+    fencing == Fencing::LockToken && failure.is_any(&[key::ORCHESTRATION_JOB_ALREADY_ACQUIRED, key::JOB_TOKEN_EXPIRED])
+}

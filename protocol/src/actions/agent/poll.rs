@@ -1,0 +1,262 @@
+//! Waiting for the next message (`GetNextMessageAsync` of both listeners): errors, waits and the cursor.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, select_biased};
+
+use crate::actions::choices::{
+    self, EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollBackoff, PollErrors, StatusChange,
+};
+use crate::clock::Mono;
+use crate::distributed_task::dotnet;
+use crate::distributed_task::failure::{Failure, key};
+use crate::distributed_task::line::seconds;
+use crate::distributed_task::task_server::Connection;
+use crate::distributed_task::wire::{BrokerMigration, TaskAgentMessage, message_type};
+use crate::signal::Watch;
+
+use super::dispatch::Dispatcher;
+use super::runner::{Runner, is_not_found, is_refusal};
+use super::session::{Flow, NoSession, Sessions};
+use super::{v1, v2};
+
+/// Wait after each of the first five failed polls in a row, and after later ones (`MessageListener.cs:233-418`).
+pub const FIRST_ERRORS_WAIT: Range<Duration> = seconds(15..30);
+/// See [`FIRST_ERRORS_WAIT`].
+pub const LATER_ERRORS_WAIT: Range<Duration> = seconds(30..60);
+/// How many errors count as the first.
+pub const FIRST_ERRORS: u32 = 5;
+/// The V2 listener gives up at this error (`BrokerMessageListener.cs:366-369`).
+pub const ERRORS_LIMIT: u32 = 10;
+/// More empty polls than this, within [`EMPTY_POLLS_PERIOD`], slow the V1 listener down by [`EMPTY_POLLS_WAIT`] each.
+pub const EMPTY_POLLS_LIMIT: u32 = 50;
+/// See [`EMPTY_POLLS_LIMIT`].
+pub const EMPTY_POLLS_PERIOD: Duration = Duration::from_secs(30 * 60);
+/// See [`EMPTY_POLLS_LIMIT`].
+pub const EMPTY_POLLS_WAIT: Range<Duration> = seconds(15..30);
+
+/// Polls of the repaired runner that end sooner than this are followed by [`PACED_WAIT`].
+const PACE: Duration = Duration::from_secs(1);
+const PACED_WAIT: Range<Duration> = seconds(1..2);
+
+/// Why no further message will come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PollEnd {
+    /// The access token was revoked.
+    TokenRevoked,
+    /// The runner does not exist.
+    Gone,
+    /// An error that V2 takes for final (`NonRetryableException`).
+    NonRetryable,
+    /// Any other error that leaves the listener.
+    Error,
+}
+
+/// Waits for messages.
+pub(super) struct Listener {
+    pub runner: Arc<Runner>,
+    pub sessions: Sessions,
+    pub dispatcher: Arc<Dispatcher>,
+    pub cursor: Cursor,
+    /// The wait after the last failed poll: a field of the listener that is never reset.
+    backoff: Duration,
+    polled: Option<Mono>,
+    empties: Empties,
+}
+
+/// The last message received (V1).
+#[derive(Clone)]
+pub(super) struct Cursor(Watch<Option<i64>>);
+
+impl Cursor {
+    fn get(&self) -> Option<i64> {
+        self.0.get()
+    }
+
+    fn advance(&self, message: i64) {
+        self.0.set(Some(message));
+    }
+
+    /// A message came to nothing: it is to be seen again, where that is the choice.
+    pub fn undo(&self, choice: choices::Cursor, message: i64) {
+        if choice == choices::Cursor::AdvancesOnDispatch {
+            self.0.change(|last| *last = last.map(|last| last.min(message - 1)));
+        }
+    }
+}
+
+struct Empties {
+    count: u32,
+    since: Mono,
+}
+
+/// What came of one poll.
+enum Polled {
+    Message(TaskAgentMessage),
+    Nothing,
+    Aborted,
+}
+
+impl Listener {
+    pub fn new(runner: Arc<Runner>, dispatcher: Arc<Dispatcher>) -> Self {
+        let empties = Empties { count: 0, since: runner.line.mono() };
+        let sessions = Sessions::new(runner.clone());
+        Self {
+            runner,
+            sessions,
+            dispatcher,
+            cursor: Cursor(Watch::new(None)),
+            backoff: Duration::ZERO,
+            polled: None,
+            empties,
+        }
+    }
+
+    /// The next message.
+    pub async fn next_message(&mut self) -> Result<TaskAgentMessage, PollEnd> {
+        let mut errors = 0;
+        loop {
+            self.pace().await;
+            match self.poll().await {
+                Ok(Polled::Aborted) => {
+                    tracing::info!(
+                        "Get messages has been cancelled using local token source. Continue with new status."
+                    );
+                    continue;
+                }
+                Ok(Polled::Message(message)) => {
+                    self.sessions.is_known();
+                    return Ok(message);
+                }
+                Ok(Polled::Nothing) => {
+                    self.sessions.is_known();
+                    if self.sessions.flow() == Flow::V1 || self.runner.choices.poll_errors == PollErrors::Consecutive {
+                        errors = 0;
+                    }
+                }
+                Err(failure) => {
+                    tracing::warn!("Catch exception during get next message: {failure}");
+                    self.recover(failure, &mut errors).await?;
+                }
+            }
+            if self.sessions.flow() == Flow::V1 {
+                self.after_empty().await;
+            }
+        }
+    }
+
+    async fn poll(&mut self) -> Result<Polled, Failure> {
+        let status = self.dispatcher.status().get();
+        let session = self.sessions.current().get().ok_or(Failure::NullReference)?;
+        let message = {
+            let asked = async {
+                match &session.broker {
+                    None => v1::message(&self.runner, &session, self.cursor.get(), status).await,
+                    Some(base) => v2::message(&self.runner, &session, base, status).await,
+                }
+            };
+            match self.runner.choices.status_change {
+                StatusChange::KeepsPoll => asked.await?,
+                StatusChange::AbortsPoll => select_biased! {
+                    message = asked.fuse() => message?,
+                    () = self.dispatcher.status().is(|now| *now != status).fuse() => return Ok(Polled::Aborted),
+                },
+            }
+        };
+        let message = match message {
+            Some(message) if message.message_type == message_type::BROKER_MIGRATION && session.broker.is_none() => {
+                // The broker is polled under the outer token: a change of status does not abort it.
+                let migration: BrokerMigration = v1::body(&message)?;
+                v2::message(&self.runner, &session, &migration.broker_base_url, status).await?
+            }
+            other => other,
+        };
+        let Some(message) = message else { return Ok(Polled::Nothing) };
+        self.cursor.advance(message.message_id);
+        Ok(Polled::Message(message))
+    }
+
+    /// Opens a new session, or waits, or gives up.
+    async fn recover(&mut self, failure: Failure, errors: &mut u32) -> Result<(), PollEnd> {
+        if failure.is(key::SESSION_EXPIRED) && !self.runner.settings.skip_session_recover {
+            match self.sessions.create().await {
+                Ok(()) => {
+                    tracing::info!("TaskAgentSessionExpiredException received, recovered by recreate session.");
+                    return Ok(());
+                }
+                Err(NoSession::Gone) => return Err(PollEnd::Gone),
+                Err(_) => {}
+            }
+        }
+        let busy_anyhow = self.runner.choices.fatal_poll == FatalPoll::KeepsJob && self.dispatcher.is_busy();
+        if let Some((end, wait)) = self.end(&failure) {
+            match wait {
+                Some(wait) => self.runner.line.clock.sleep(wait).await,
+                None if busy_anyhow => {}
+                None => return Err(end),
+            }
+        }
+        *errors += 1;
+        if self.sessions.flow() == Flow::V2 && *errors >= ERRORS_LIMIT && !busy_anyhow {
+            return Err(PollEnd::Error);
+        }
+        self.backoff = self.next_backoff(*errors);
+        if self.sessions.flow() == Flow::V1 && self.runner.choices.nested_retries == NestedRetries::Multiplied {
+            let limit = self.runner.server.send_timeout(Connection::MessageQueue);
+            self.runner.server.refresh(Connection::MessageQueue, limit).await;
+        }
+        tracing::info!("Sleeping for {} seconds before retrying.", self.backoff.as_secs_f32());
+        self.runner.line.clock.sleep(self.backoff).await;
+        Ok(())
+    }
+
+    /// How this failure ends the listener, if it does, and how long to wait instead when it is to be confirmed first.
+    fn end(&mut self, failure: &Failure) -> Option<(PollEnd, Option<Duration>)> {
+        if is_not_found(failure) {
+            return Some((PollEnd::Gone, self.sessions.ask_again()));
+        }
+        self.sessions.is_known();
+        let fatal = match self.sessions.flow() {
+            Flow::V1 => PollEnd::Error,
+            Flow::V2 => PollEnd::NonRetryable,
+        };
+        if failure.is(key::SESSION_EXPIRED) {
+            return Some((fatal, None));
+        }
+        if self.runner.choices.on_refusal == OnRefusal::Retried || !is_refusal(failure) {
+            return None;
+        }
+        let end = if failure.is(key::TOKEN_EXPIRED) { PollEnd::TokenRevoked } else { fatal };
+        Some((end, None))
+    }
+
+    fn next_backoff(&self, errors: u32) -> Duration {
+        let range = if errors <= FIRST_ERRORS { FIRST_ERRORS_WAIT } else { LATER_ERRORS_WAIT };
+        match self.runner.choices.poll_backoff {
+            PollBackoff::SeededByPrevious => dotnet::random_backoff(range.start, range.end, self.backoff),
+            PollBackoff::Jittered => self.runner.line.random.uniform(range),
+        }
+    }
+
+    async fn pace(&mut self) {
+        let line = &self.runner.line;
+        let since = self.polled.map(|polled| line.mono().since(polled));
+        if self.runner.choices.empty_polls == EmptyPolls::Paced && since.is_some_and(|since| since < PACE) {
+            line.sleep_uniform(PACED_WAIT).await;
+        }
+        self.polled = Some(line.mono());
+    }
+
+    async fn after_empty(&mut self) {
+        let line = &self.runner.line;
+        self.empties.count += 1;
+        if line.mono().since(self.empties.since) > EMPTY_POLLS_PERIOD {
+            tracing::info!("No message retrieved within last 30 minutes.");
+            self.empties = Empties { count: 0, since: line.mono() };
+        } else if self.empties.count > EMPTY_POLLS_LIMIT {
+            line.sleep_uniform(EMPTY_POLLS_WAIT).await;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The calls to the run service (V2): acquire, renew, complete.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::actions::choices::NotJson;
+use crate::actions::wire::{
+    AcquireJobRequest, CompleteJobRequest, RenewJobRequest, RenewJobResponse, RunServiceError, run_service,
+};
+use crate::distributed_task::client::{Call, Client, Reply};
+use crate::distributed_task::failure::{Failure, key};
+use crate::distributed_task::wire::{self, IDEMPOTENCY_KEY, JobMessage};
+
+use super::broker::{SEND_TIMEOUT, result};
+
+/// A run service, seen by one runner or one job.
+#[derive(Clone)]
+pub struct RunService {
+    client: Client,
+    base: String,
+    not_json: NotJson,
+}
+
+impl RunService {
+    /// The run service at `base`.
+    pub fn new(client: Client, base: &str, not_json: NotJson) -> Self {
+        Self { client, base: format!("{}/", base.trim_end_matches('/')), not_json }
+    }
+
+    /// Takes a job; `None` when the answer was a success without a job in it. All attempts with the same key are one.
+    ///
+    /// # Errors
+    /// The job is somebody else's, among others.
+    pub async fn acquire(
+        &self,
+        request: &AcquireJobRequest,
+        key: Option<Uuid>,
+    ) -> Result<Option<(JobMessage, Reply)>, Failure> {
+        self.ask(self.call(run_service::ACQUIRE_JOB, request, key, SEND_TIMEOUT)).await
+    }
+
+    /// Extends a job's lease; `None` when the answer was a success without a lease in it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn renew(
+        &self,
+        request: &RenewJobRequest,
+        send_timeout: Duration,
+    ) -> Result<Option<(RenewJobResponse, Reply)>, Failure> {
+        self.ask(self.call(run_service::RENEW_JOB, request, None, send_timeout)).await
+    }
+
+    /// Ends a job. All reports with the same key are one.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn complete(&self, request: &CompleteJobRequest, key: Option<Uuid>) -> Result<(), Failure> {
+        let reply = self.send(self.call(run_service::COMPLETE_JOB, request, key, SEND_TIMEOUT)).await?;
+        // Nothing is read from the answer, so what is strict looks at its kind alone.
+        let a_page = !reply.body.is_empty() && !reply.is_json();
+        match self.not_json {
+            NotJson::Error if a_page => Err(Failure::Unreadable(format!("{} without JSON", reply.status))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<Option<(T, Reply)>, Failure> {
+        let reply = self.send(call).await?;
+        Ok(result(&reply, self.not_json)?.map(|result| (result, reply)))
+    }
+
+    async fn send(&self, call: Call) -> Result<Reply, Failure> {
+        let reply = self.client.send(&call).await?;
+        match reply.status.is_success() {
+            true => Ok(reply),
+            false => Err(named(&reply)),
+        }
+    }
+
+    fn call(&self, path: &str, request: &impl Serialize, key: Option<Uuid>, send_timeout: Duration) -> Call {
+        let call = Call::new(Method::POST, format!("{}{path}", self.base), send_timeout).json(request);
+        match key {
+            Some(key) => call.header(IDEMPOTENCY_KEY, key.to_string()),
+            None => call,
+        }
+    }
+}
+
+/// The exception that the runner builds from an error of the run service; what a proxy says is only a status.
+fn named(reply: &Reply) -> Failure {
+    let status = reply.status;
+    let Ok(error) = wire::from_slice::<RunServiceError>(&reply.body) else { return Failure::Status { status } };
+    let key = match error.status() {
+        Some(StatusCode::NOT_FOUND) => key::ORCHESTRATION_JOB_NOT_FOUND,
+        Some(StatusCode::CONFLICT) => key::ORCHESTRATION_JOB_ALREADY_ACQUIRED,
+        Some(StatusCode::UNPROCESSABLE_ENTITY) => key::ORCHESTRATION_JOB_UNPROCESSABLE,
+        _ => return Failure::Status { status },
+    };
+    Failure::service(key, status, error.error_message)
+}

@@ -1,0 +1,292 @@
+use std::time::Duration;
+
+use super::kit::*;
+use crate::actions::choices::Choices;
+use crate::actions::supervisor::exit;
+use crate::supervise::Exit;
+use serde_json::json;
+
+fn jobs_in_v2(count: usize) -> impl FnMut(&Asked) -> Option<Answer> + Send + Clone + 'static {
+    move |asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", number) if number < count => Some(after(secs(5), v2_job(number as i64 + 1))),
+        ("POST acquirejob", number) => Some(Answer::Json(200, job_body(number as u128 + 1))),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_cancelled_worker_is_killed_fifteen_seconds_before_its_time_is_over() {
+    let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(3_000)) };
+    for (timeout, killed) in [("00:05:00", 10 + 285), ("00:00:10", 10 + 45)] {
+        let bench = Bench::new(Choices::upstream(), move |asked| match (asked.what.as_str(), asked.before) {
+            ("GET messages", 0) => Some(v1_job(1, 1)),
+            ("GET messages", 1) => Some(after(secs(10), cancellation(2, 1, timeout))),
+            _ => None,
+        });
+        let bench = bench.v1().jobs(jobs);
+        bench.run(secs(3_600));
+        assert_eq!((bench.ran()[0].to, bench.ran()[0].exit), (Some(secs(killed)), Some(Exit::Killed)));
+    }
+}
+
+#[test]
+fn a_cancellation_that_is_delivered_again_postpones_the_kill_in_the_real_runner() {
+    let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(3_000)) };
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("GET message", _) => Some(after(HOLD, cancellation(2, 1, "00:05:00"))),
+        _ => None,
+    };
+    for choices in [Choices::upstream(), Choices::hardened_but("repeated_cancel").unwrap()] {
+        let real = Bench::new(choices, script).v2().jobs(jobs);
+        real.run(secs(3_600));
+        assert_eq!(real.ran()[0].to, Some(secs(3_000)));
+    }
+    let repaired = Bench::new(Choices::hardened(), script).v2().jobs(jobs);
+    repaired.run(secs(3_600));
+    let ended = repaired.ran()[0].to.unwrap();
+    assert!(ended >= secs(50 + 285) && ended < secs(50 + 290), "{ended:?}");
+}
+
+#[test]
+fn a_second_job_cancels_the_first_in_v2() {
+    for choices in [Choices::upstream(), Choices::hardened_but("second_job").unwrap()] {
+        let real = Bench::new(choices, jobs_in_v2(2)).v2().jobs(Jobs::lasting(secs(200)));
+        real.run(secs(600));
+        assert_eq!(real.ran()[0].exit, Some(Exit::Code(103)));
+        assert!(real.ran()[0].to.unwrap() < secs(12));
+        assert_eq!(real.ran()[1].exit, Some(Exit::Code(100)));
+    }
+    let repaired = Bench::new(Choices::hardened(), jobs_in_v2(2)).v2().jobs(Jobs::lasting(secs(200)));
+    repaired.run(secs(600));
+    let ran = repaired.ran();
+    assert_eq!((ran[0].exit, ran[1].exit), (Some(Exit::Code(100)), Some(Exit::Code(100))));
+    assert!(ran[1].from >= ran[0].to.unwrap());
+}
+
+#[test]
+fn a_second_job_is_dropped_in_v1_and_the_runner_says_it_is_online() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", 1) => Some(after(secs(5), v1_job(2, 2))),
+        ("GET jobrequests", _) => Some(Answer::Json(200, json!({"requestId": 1}))),
+        _ => None,
+    };
+    let real = Bench::new(Choices::upstream(), script).v1().jobs(Jobs::lasting(secs(200)));
+    real.run(secs(150));
+    assert_eq!(real.ran().len(), 1);
+    assert_eq!(real.asked("DELETE messages").len(), 2);
+    assert_eq!(real.asked("GET messages").last().unwrap().query["status"], "Online");
+    let repaired = Bench::new(Choices::hardened(), script).v1().jobs(Jobs::lasting(secs(200)));
+    repaired.run(secs(150));
+    assert_eq!(repaired.asked("GET messages").last().unwrap().query["status"], "Busy");
+    assert_eq!(repaired.asked("DELETE messages").len(), 1);
+    let later = Bench::new(Choices::hardened(), script).v1().jobs(Jobs::lasting(secs(200)));
+    later.run(secs(600));
+    assert_eq!(later.ran().len(), 2);
+    assert_eq!(later.ran()[1].from, secs(200));
+}
+
+#[test]
+fn a_first_job_that_has_its_result_is_stopped_for_the_second() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", 1) => Some(after(secs(5), v1_job(2, 2))),
+        ("GET jobrequests", _) => Some(Answer::Json(200, json!({"requestId": 1, "result": "failed"}))),
+        _ => None,
+    };
+    let bench = Bench::new(Choices::upstream(), script).v1().jobs(Jobs::lasting(secs(200)));
+    bench.run(secs(300));
+    assert_eq!((bench.ran()[0].to, bench.ran().len()), (Some(secs(5)), 2));
+}
+
+#[test]
+fn acquiring_is_repeated_under_one_key_or_none() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("POST acquirejob", 0) => Some(Answer::Status(504)),
+        ("POST acquirejob", _) if asked.header("idempotency-key").is_none() => Some(run_service_error(409)),
+        _ => None,
+    };
+    for choices in [Choices::upstream(), Choices::hardened_but("acquire_replay").unwrap()] {
+        let real = Bench::new(choices, script).v2();
+        real.run(secs(100));
+        assert!(real.ran().is_empty());
+        assert_eq!(real.asked("POST acquirejob").len(), 2);
+    }
+    let repaired = Bench::new(Choices::hardened(), script).v2();
+    repaired.run(secs(100));
+    assert_eq!(repaired.ran().len(), 1);
+    let keys: Vec<_> = repaired
+        .asked("POST acquirejob")
+        .iter()
+        .map(|asked| asked.header("idempotency-key").map(str::to_owned))
+        .collect();
+    assert!(keys.len() == 2 && keys[0] == keys[1] && keys[0].is_some());
+}
+
+#[test]
+fn skipped_jobs_block_polling_for_longer_and_longer() {
+    let bench = Bench::new(Choices::upstream(), |asked| match asked.what.as_str() {
+        "GET message" => Some(v2_job(asked.before as i64)),
+        "POST acquirejob" => Some(run_service_error(409)),
+        _ => None,
+    });
+    let bench = bench.v2();
+    bench.run(secs(400));
+    let times = bench.times("GET message");
+    let gaps: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f32()).collect();
+    assert_eq!(gaps[0], 0.0);
+    assert_eq!(gaps[1], 1.0);
+    for (gap, about) in gaps[2..7].iter().zip([2.0, 4.0, 8.0, 16.0, 32.0]) {
+        assert!((gap - about).abs() <= about * 0.2, "{gaps:?}");
+    }
+    assert_eq!(gaps[8], 60.0);
+}
+
+#[test]
+fn a_success_without_a_job_ends_the_real_runner() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("POST acquirejob", 0) => Some(Answer::Page),
+        _ => None,
+    };
+    assert_eq!(Bench::new(Choices::upstream(), script).v2().run(secs(60)), Some(exit::RETRYABLE_ERROR));
+    let repaired = Bench::new(Choices::hardened(), script).v2();
+    assert_eq!(repaired.run(secs(60)), None);
+    assert_eq!(repaired.ran().len(), 1);
+}
+
+#[test]
+fn an_ephemeral_runner_takes_one_job() {
+    let bench = Bench::new(Choices::upstream(), jobs_in_v2(1)).v2().ephemeral();
+    assert_eq!(bench.run(secs(600)), Some(exit::SUCCESS));
+    assert_eq!(bench.ran().len(), 1);
+}
+
+#[test]
+fn an_ephemeral_runner_that_lost_its_job_polls_on_or_ends() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("POST acquirejob", _) => Some(run_service_error(404)),
+        _ => None,
+    };
+    for choices in [Choices::upstream(), Choices::hardened_but("ephemeral_skip").unwrap()] {
+        assert_eq!(Bench::new(choices, script).v2().ephemeral().run(secs(600)), None);
+    }
+    assert_eq!(Bench::new(Choices::hardened(), script).v2().ephemeral().run(secs(600)), Some(exit::SUCCESS));
+}
+
+#[test]
+fn a_job_that_its_worker_does_not_take_is_reported_by_the_repaired_runner_only() {
+    let jobs = Jobs { pipe: Pipe::Stuck, ..Jobs::lasting(secs(20)) };
+    for choices in [Choices::upstream(), Choices::hardened_but("dispatch_failure").unwrap()] {
+        let real = Bench::new(choices, jobs_in_v2(1)).v2().jobs(jobs);
+        real.run(secs(300));
+        assert!(real.asked("POST completejob").is_empty());
+    }
+    let repaired = Bench::new(Choices::hardened(), jobs_in_v2(1)).v2().jobs(jobs);
+    repaired.run(secs(300));
+    assert_eq!(repaired.asked("POST completejob").len(), 1);
+    assert!(repaired.ran()[0].to.unwrap() <= secs(5 + 31));
+}
+
+#[test]
+fn a_v1_job_that_came_to_nothing_is_seen_again_by_the_repaired_runner() {
+    let script = |asked: &Asked| match asked.what.as_str() {
+        "GET messages" if asked.query.get("lastMessageId").is_none_or(|last| last == "0") => Some(v1_job(1, 1)),
+        "PATCH jobrequests" if asked.at < secs(90) => Some(Answer::Status(500)),
+        _ => None,
+    };
+    let real = Bench::new(Choices::upstream(), script).v1();
+    real.run(secs(300));
+    assert_eq!(real.times("DELETE messages"), [secs(0)]);
+    assert!(real.ran().is_empty());
+    let flipped = Bench::new(Choices::hardened_but("cursor").unwrap(), script).v1();
+    flipped.run(secs(300));
+    assert!(flipped.asked("DELETE messages").is_empty() && flipped.ran().is_empty());
+    let repaired = Bench::new(Choices::hardened(), script).v1();
+    repaired.run(secs(300));
+    assert_eq!(repaired.ran().len(), 1);
+    assert_eq!(repaired.asked("DELETE messages").len(), 1);
+}
+
+#[test]
+fn a_message_is_deleted_before_or_after_the_first_renewal() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("PATCH jobrequests", 0) => Some(after(secs(3), Answer::Status(500))),
+        _ => None,
+    };
+    let deleted = |choices| {
+        let bench = Bench::new(choices, script).v1();
+        bench.run(secs(100));
+        (bench.times("DELETE messages")[0], bench.times("PATCH jobrequests")[1])
+    };
+    assert_eq!(deleted(Choices::upstream()).0, Duration::ZERO);
+    assert_eq!(deleted(Choices::hardened_but("ack_order").unwrap()).0, Duration::ZERO);
+    let (deleted, renewed) = deleted(Choices::hardened());
+    assert_eq!(deleted, renewed);
+}
+
+#[test]
+fn a_v1_job_that_ends_after_a_v2_message_is_never_finished() {
+    // A migrated runner: the second message comes from the broker.
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => {
+            let mut body = job_body(1);
+            body["plan"]["version"] = json!(7);
+            let body = body.to_string();
+            Some(Answer::Json(200, json!({"messageId": 1, "messageType": "PipelineAgentJobRequest", "body": body})))
+        }
+        ("GET messages", 1) => {
+            let body = json!({"brokerBaseUrl": BASE}).to_string();
+            Some(Answer::Json(200, json!({"messageId": 2, "messageType": "BrokerMigration", "body": body})))
+        }
+        ("GET message", 0) => Some(after(secs(5), v2_job(3))),
+        ("POST acquirejob", _) => Some(run_service_error(409)),
+        _ => None,
+    };
+    let finished = |choices| {
+        let bench = Bench::new(choices, script).v1();
+        bench.run(secs(60));
+        bench.asked("PATCH jobrequests").iter().any(|asked| asked.body.get("result").is_some())
+    };
+    assert!(finished(Choices::hardened()));
+    assert!(!finished(Choices::hardened_but("job_kind").unwrap()));
+    assert!(!finished(Choices::upstream()));
+}
+
+#[test]
+fn a_restarted_runner_waits_for_its_orphan() {
+    // The first process goes away in the middle of the job; the second is offered the same job again.
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", _) if asked.at >= secs(30) && !asked.query.contains_key("lastMessageId") => Some(v1_job(1, 1)),
+        _ => None,
+    };
+    let second_worker = |choices: Choices| {
+        let bench = Bench::new(choices, script).v1().jobs(Jobs::lasting(secs(100)));
+        assert_eq!(bench.run(secs(30)), None);
+        assert_eq!(bench.run(secs(300)), None);
+        let ran = bench.ran();
+        (ran[0].to, ran[1].from)
+    };
+    assert_eq!(second_worker(Choices::upstream()), (Some(secs(100)), secs(30)));
+    let flipped = second_worker(Choices::hardened_but("orphaned_worker").unwrap());
+    assert_eq!(flipped, (Some(secs(100)), secs(30)));
+    let (first_ended, second_began) = second_worker(Choices::hardened());
+    assert!(second_began >= first_ended.unwrap() && second_began < secs(106), "{second_began:?}");
+}
+
+#[test]
+fn shutdown_cancels_the_job_and_waits_for_it() {
+    let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(500)) };
+    let real = Bench::new(Choices::upstream(), jobs_in_v2(1)).v2().jobs(jobs);
+    assert_eq!(real.run_until(secs(900), real.shutdown_at(secs(30))), Some(exit::SUCCESS));
+    assert_eq!(real.clock.now(), secs(505), "there is no deadline");
+    let repaired = Bench::new(Choices::hardened(), jobs_in_v2(1)).v2().jobs(jobs);
+    assert_eq!(repaired.run_until(secs(900), repaired.shutdown_at(secs(30))), Some(exit::SUCCESS));
+    assert_eq!(repaired.clock.now(), secs(50));
+    assert_eq!(repaired.asked("DELETE session").len(), 1);
+}

@@ -1,0 +1,10 @@
+//! The runner against a scripted server, in virtual time. Each choice shows in at least one test.
+
+mod job;
+mod kit;
+mod lease;
+mod poll;
+mod report;
+mod session;
+mod system;
+mod transport;

@@ -1,0 +1,151 @@
+//! The worker process: takes one job over its pipe, executes it, and reports how it ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, future, select_biased};
+
+use crate::actions::choices::{Choices, CompletionRefused, CrashReport, PipeEnd};
+use crate::clock::{self, Mono};
+use crate::disk::Disk;
+use crate::distributed_task::failure::Failure;
+use crate::distributed_task::line::{Line, SharedRandom};
+use crate::distributed_task::wire::TaskResult;
+use crate::facts::Job;
+use crate::signal::Watch;
+use crate::supervise::Shutdown;
+use crate::workers::{Parent, Work};
+
+use super::Machine;
+use super::complete::Report;
+use super::execute::RESULT_CODES;
+use super::in_hand::{InHand, Recorded};
+use super::lease::{KILL_MARGIN, LEASE_MARGIN};
+use super::pipe::{NewJob, ToWorker};
+use super::runner::run_service_of;
+
+/// How long a worker waits for its job (`Worker.cs`).
+pub const JOB_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The exit code of a worker that ended by an exception.
+pub const CRASHED: i32 = 1;
+
+/// A worker process. Its exit code is [`RESULT_CODES`] and the job's result, or anything else when it has none.
+pub async fn worker(machine: Machine, choices: Choices, mut parent: Box<dyn Parent>, work: Arc<dyn Work>) -> i32 {
+    let line = Line { clock: machine.clock, http: machine.http, random: SharedRandom::new(machine.random) };
+    let first = clock::timeout(&*line.clock, JOB_TIMEOUT, parent.receive()).await;
+    let Ok(Some(ToWorker::NewJobRequest(job))) =
+        first.map(|bytes| bytes.and_then(|bytes| ToWorker::from_bytes(&bytes)))
+    else {
+        return CRASHED;
+    };
+    let process = Process { line, disk: machine.disk, choices, job: *job };
+    let code = match process.run(parent, &*work).await {
+        Ok(result) => RESULT_CODES + result as i32,
+        Err(failure) => {
+            tracing::warn!("Unhandled exception in worker: {failure}");
+            CRASHED
+        }
+    };
+    InHand::clear(&*process.disk, process.job.job.job_id);
+    code
+}
+
+struct Process {
+    line: Line,
+    disk: Arc<dyn Disk>,
+    choices: Choices,
+    job: NewJob,
+}
+
+/// What the listener has said so far.
+struct Told {
+    cancelled: Watch<bool>,
+    lease_ends: Watch<Option<Mono>>,
+}
+
+impl Process {
+    async fn run(&self, parent: Box<dyn Parent>, work: &dyn Work) -> Result<TaskResult, Failure> {
+        let told = Told { cancelled: Watch::new(false), lease_ends: Watch::new(self.job.lease_ends()) };
+        select_biased! {
+            result = self.execute_and_report(&told, work).fuse() => result,
+            () = self.must_end(&told).fuse() => {
+                tracing::warn!("The lease of job {} is over, stop.", self.job.job.job_id);
+                Ok(TaskResult::Abandoned)
+            }
+            never = listen(parent, &told).fuse() => match never {},
+        }
+    }
+
+    async fn execute_and_report(&self, told: &Told, work: &dyn Work) -> Result<TaskResult, Failure> {
+        let job = &self.job.job;
+        let name = if job.job_name.is_empty() { Job::from(job.job_id.to_string()) } else { Job::from(&job.job_name) };
+        let cancelled = told.cancelled.clone();
+        let asked = Shutdown::when(async move { cancelled.is(|cancelled| *cancelled).await });
+        let result = TaskResult::from(work.execute(name, job.attempt(), asked).await);
+        self.report(result).await
+    }
+
+    async fn report(&self, result: TaskResult) -> Result<TaskResult, Failure> {
+        let job = &self.job.job;
+        let recorded = Recorded { result, key: self.line.random.guid() };
+        if self.choices.crash_report == CrashReport::RecordedResult {
+            recorded.write(&*self.disk, job);
+        }
+        let report = Report::new(&self.line, &self.choices, job);
+        match &self.job.run_service {
+            Some(url) => {
+                let service = run_service_of(&self.line, &self.choices, job, url);
+                report.by_run_service(&service, result, Some(recorded.key)).await?;
+                Ok(result)
+            }
+            None => match report.by_event(result, Some(recorded.key)).await {
+                Ok(()) => Ok(result),
+                Err(failure) if report.is_over(&failure) => match self.choices.completion_refused {
+                    CompletionRefused::Crashes => Ok(TaskResult::Failed),
+                    CompletionRefused::TreatedAsDone => Ok(result),
+                },
+                Err(failure) => Err(failure),
+            },
+        }
+    }
+
+    /// Asks the job to stop before its lease ends, and ends when the process has to.
+    async fn must_end(&self, told: &Told) {
+        if self.choices.pipe_end == PipeEnd::RunsOn {
+            future::pending::<()>().await;
+        }
+        loop {
+            let ends = told.lease_ends.until(|ends| *ends).await;
+            if self.passes(told, ends, LEASE_MARGIN).await {
+                told.cancelled.set(true);
+                if self.passes(told, ends, KILL_MARGIN).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until `margin` before the lease's end; false when the lease was extended meanwhile.
+    async fn passes(&self, told: &Told, ends: Mono, margin: Duration) -> bool {
+        let left = ends.since(self.line.mono()).saturating_sub(margin);
+        select_biased! {
+            () = told.lease_ends.is(|now| *now != Some(ends)).fuse() => false,
+            () = self.line.clock.sleep(left).fuse() => true,
+        }
+    }
+}
+
+/// Takes what comes down the pipe. Its end says nothing: the reader spins on it (`StreamString.ReadInt32Async`).
+async fn listen(mut parent: Box<dyn Parent>, told: &Told) -> std::convert::Infallible {
+    while let Some(bytes) = parent.receive().await {
+        match ToWorker::from_bytes(&bytes) {
+            Some(ToWorker::CancelRequest) => told.cancelled.set(true),
+            Some(ToWorker::LeaseExtended { ends }) => {
+                told.lease_ends.set(Some(Mono::from_start(Duration::from_nanos(ends))));
+            }
+            _ => {}
+        }
+    }
+    future::pending().await
+}

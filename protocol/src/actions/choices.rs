@@ -1,0 +1,510 @@
+//! Where the real runner's design and the repaired one differ, each difference one field.
+//!
+//! [`Choices::upstream`] is the runner as its source has it, [`Choices::hardened`] the repaired one. A bug is one field
+//! of hardened put back to upstream's value: [`Choice::put_back`].
+//!
+//! References are to issues of `actions/runner` unless another repository is named; file names are those of its source.
+
+use serde::{Deserialize, Serialize};
+
+use super::server::{self, Policy};
+use crate::{lease, session};
+
+/// One field of [`Choices`].
+#[derive(Clone, Copy)]
+pub struct Choice {
+    /// The field's name.
+    pub name: &'static str,
+    /// What goes wrong with upstream's value, in a few words.
+    pub summary: &'static str,
+    /// The upstream issue, or the place in its source.
+    pub upstream: &'static str,
+    /// Sets the field to upstream's value.
+    pub put_back: fn(&mut Choices),
+}
+
+impl std::fmt::Debug for Choice {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(to, "{} ({})", self.name, self.upstream)
+    }
+}
+
+macro_rules! choices {
+    ($(
+        $(#[$about:meta])*
+        $field:ident: $type:ident {
+            $(#[$real:meta])* upstream $upstream:ident,
+            $(#[$repaired:meta])* hardened $hardened:ident $(,)?
+        }
+        because $summary:literal from $reference:literal;
+    )*) => {
+        $(
+            $(#[$about])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            #[serde(rename_all = "snake_case")]
+            pub enum $type {
+                $(#[$real])* $upstream,
+                $(#[$repaired])* $hardened,
+            }
+        )*
+
+        /// Every difference between the real runner and the repaired one.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Choices { $($(#[$about])* pub $field: $type,)* }
+
+        impl Choices {
+            /// The runner as its source has it.
+            pub const fn upstream() -> Self {
+                Self { $($field: $type::$upstream,)* }
+            }
+
+            /// The repaired runner.
+            pub const fn hardened() -> Self {
+                Self { $($field: $type::$hardened,)* }
+            }
+
+            /// All fields, in the order of the documentation.
+            pub const ALL: &'static [Choice] = &[$(Choice {
+                name: stringify!($field),
+                summary: $summary,
+                upstream: $reference,
+                put_back: |choices| choices.$field = $type::$upstream,
+            },)*];
+        }
+    };
+}
+
+choices! {
+    /// The retry handler below every call.
+    http_retries: HttpRetry {
+        /// `VssHttpRetryMessageHandler`: 10 s and more between attempts, nearly the same everywhere; neither 429 nor a
+        /// refused connection is retried, Retry-After is not read.
+        upstream Vss,
+        /// Exponential with full jitter; 5xx, 429 and every transport error; Retry-After is minded, capped.
+        hardened FullJitter,
+    }
+    because "waits are nearly equal on all machines and ignore what the server asks for"
+    from "VssHttpRetryMessageHandler.cs";
+
+    /// What the runner's own retries do to those of the handler.
+    nested_retries: NestedRetries {
+        /// They multiply: acquirejob up to 20 POSTs, completejob up to 100.
+        upstream Multiplied,
+        /// A call with retries of its own makes one HTTP attempt at a time.
+        hardened OneLayer,
+    }
+    because "layers of retries multiply into up to a hundred POSTs"
+    from "Worker/JobRunner.cs:290-362";
+
+    /// A token endpoint that answers something else than OAuth.
+    token_trouble: TokenTrouble {
+        /// The error is swallowed, the request goes out without a token and ends as unauthorised, which is fatal.
+        upstream SwallowedIntoUnauthorized,
+        /// It is an error like any other, to be retried.
+        hardened Transient,
+    }
+    because "an outage of the token endpoint is taken for a refusal"
+    from "VssOAuthTokenProvider.cs:190-195";
+
+    /// Reading the body of a V2 answer.
+    body_timeout: BodyTimeout {
+        /// No time-out: a peer that sends headers and stalls holds the call forever.
+        upstream None,
+        /// The send time-out covers it.
+        hardened Bounded,
+    }
+    because "a body that stalls hangs the runner while it is shown online"
+    from "#4695";
+
+    /// A V2 answer of 2xx that is not JSON.
+    not_json: NotJson {
+        /// It counts as a success without a result: a login page opens a session, or is an empty poll.
+        upstream NullResult,
+        /// It is an error.
+        hardened Error,
+    }
+    because "a login page counts as a success"
+    from "RawHttpClientBase.cs:261-288";
+
+    /// Sending the creation of a session again when its answer was lost.
+    create_replay: CreateReplay {
+        /// The same POST again; the server finds the first one's session in the way.
+        upstream Blind,
+        /// All attempts at one session carry the same idempotency key.
+        hardened Keyed,
+    }
+    because "the replay of a session's creation conflicts with itself"
+    from "#3526";
+
+    /// Another session of the same runner is live (409).
+    on_conflict: OnConflict {
+        /// Exit code 5 at the eighth conflict, after 210 s: less than a session's life.
+        upstream ExitAfter8,
+        /// Goes on until the other session's life has passed, however long that is.
+        hardened Outlast,
+    }
+    because "gives up on a session conflict before the old session can have expired"
+    from "#1506";
+
+    /// An OAuth error that says both `invalid_client` and that the clocks disagree.
+    clock_skew: ClockSkew {
+        /// `invalid_client` is looked at first: the registration counts as deleted, exit code 1.
+        upstream InvalidClientFirst,
+        /// The clock is looked at first, and waited for.
+        hardened SkewFirst,
+    }
+    because "a wrong clock at start is taken for a deleted registration"
+    from "#4648";
+
+    /// The server refuses the caller: unauthorised, access denied, an OAuth error.
+    on_refusal: OnRefusal {
+        /// Fatal at once.
+        upstream Fatal,
+        /// Retried like an outage, because it may be one.
+        hardened Retried,
+    }
+    because "two 401 in a row end the runner for good"
+    from "BrokerMessageListener.cs:351-354";
+
+    /// The server says that the runner, or its pool, does not exist.
+    on_not_found: OnNotFound {
+        /// Believed at once: the configuration is deleted, or the process ends for good.
+        upstream DeletesConfiguration,
+        /// Asked again, a minute apart; believed the third time in a row.
+        hardened Confirms,
+    }
+    because "one wrong not-found deletes the configuration"
+    from "Runner.cs:823-830";
+
+    /// The pause between attempts to create a session.
+    session_pause: SessionPause {
+        /// 30 s sharp.
+        upstream Fixed,
+        /// Drawn from 15 to 45 s.
+        hardened Jittered,
+    }
+    because "all runners create their sessions in step"
+    from "MessageListener.cs:73-193";
+
+    /// What a V2 runner says when it ends its session.
+    session_delete: SessionDelete {
+        /// Nothing but who it is: a slow old process deletes the session of the new one.
+        upstream ByIdentity,
+        /// Which session.
+        hardened BySession,
+    }
+    because "an old process deletes the session of its successor"
+    from "BrokerHttpClient.cs:169-185";
+
+    /// The wait after a failed poll.
+    poll_backoff: PollBackoff {
+        /// A generator seeded with the previous wait: the same chain on every machine of the world.
+        upstream SeededByPrevious,
+        /// The same ranges, drawn from the machine's own generator.
+        hardened Jittered,
+    }
+    because "after a mass disconnect all runners come back in step"
+    from "BackoffTimerHelper.cs";
+
+    /// How V2 counts failed polls; the tenth ends the process.
+    poll_errors: PollErrors {
+        /// Since the last message: empty polls in between do not count as success.
+        upstream Cumulative,
+        /// In a row.
+        hardened Consecutive,
+    }
+    because "ten errors spread over days end the process"
+    from "BrokerMessageListener.cs:304-307";
+
+    /// What a change between busy and idle does to the poll under way.
+    status_change: StatusChange {
+        /// Aborts it, and with it a message that is on its way.
+        upstream AbortsPoll,
+        /// The next poll tells.
+        hardened KeepsPoll,
+    }
+    because "the end of a job aborts the poll that carries the next one"
+    from "#4728";
+
+    /// The rate of polls that come back at once.
+    empty_polls: EmptyPolls {
+        /// No limit in V2; in V1 none for the first 50 in half an hour.
+        upstream Unpaced,
+        /// At most one a second.
+        hardened Paced,
+    }
+    because "polls that are answered at once are repeated at once"
+    from "#4569";
+
+    /// A poll error that ends the process, while a job runs.
+    fatal_poll: FatalPoll {
+        /// The running job is cancelled.
+        upstream CancelsRunningJob,
+        /// The process goes on polling until the job has ended.
+        hardened KeepsJob,
+    }
+    because "an error of the message queue cancels a healthy job"
+    from "Runner.cs:852-858";
+
+    /// The V1 cursor, `lastMessageId`.
+    cursor: Cursor {
+        /// Moves when a message is received, and never back: a message that came to nothing is not seen again.
+        upstream AdvancesOnReceipt,
+        /// Goes back when a job's message came to nothing.
+        hardened AdvancesOnDispatch,
+    }
+    because "the cursor moves past a job that never started"
+    from "MessageListener.cs:233-418";
+
+    /// When a V1 job's message is deleted.
+    ack_order: AckOrder {
+        /// As soon as the job was handed to the dispatcher, whatever becomes of it.
+        upstream OnDispatch,
+        /// Once the first renewal has shown that the job is ours.
+        hardened OnceLeased,
+    }
+    because "a job's message is deleted before the job is ours"
+    from "Runner.cs:515-850";
+
+    /// Sending acquirejob again when its answer was lost.
+    acquire_replay: AcquireReplay {
+        /// The same POST again; the 409 it draws is taken for somebody else's job, and the job is skipped.
+        upstream Blind,
+        /// All attempts for one message carry the same idempotency key.
+        hardened Keyed,
+    }
+    because "the replay of acquirejob loses the job it acquired"
+    from "actions/actions-runner-controller#4307";
+
+    /// A job arrives while another one runs.
+    second_job: SecondJob {
+        /// V1 asks about the first and then drops the second; V2 cancels the first. Either way the runner reports
+        /// itself online although a worker may be running.
+        upstream DropsOne,
+        /// The second waits until the first has ended; the runner stays busy.
+        hardened WaitsForFirst,
+    }
+    because "a second job cancels the first, or is dropped and the runner reported online"
+    from "#4670";
+
+    /// Where it is written whether a job came by V2.
+    job_kind: JobKindField {
+        /// In one field of the dispatcher, overwritten by every job: a V1 job that ends after a V2 message arrived is
+        /// never completed.
+        upstream Shared,
+        /// In the job.
+        hardened PerJob,
+    }
+    because "a job that came by V1 is ended as if it had come by V2"
+    from "JobDispatcher.cs:93,1124";
+
+    /// A cancellation that is delivered again.
+    repeated_cancel: RepeatedCancel {
+        /// Starts the kill timer anew: redelivered often enough, the worker is never killed.
+        upstream RearmsKillTimer,
+        /// The first one's deadline stays.
+        hardened KeepsFirstDeadline,
+    }
+    because "every repetition of a cancellation postpones its deadline"
+    from "#4569";
+
+    /// How long a worker that was told to stop may take.
+    kill_deadline: KillDeadline {
+        /// Only a cancellation by the server has a deadline. On a lost lease, a second job or a shutdown there is none.
+        upstream OnServerCancelOnly,
+        /// Every stop has one.
+        hardened Always,
+    }
+    because "a worker that ignores its stop runs on without a lease"
+    from "JobDispatcher.cs:677-698";
+
+    /// A job that could not be handed to its worker.
+    dispatch_failure: DispatchFailure {
+        /// The server is told nothing and waits until the lease has expired.
+        upstream Silent,
+        /// It is reported as failed.
+        hardened Reported,
+    }
+    because "a job that never started stays leased"
+    from "#4598";
+
+    /// A job is delivered again while a worker of this runner's former process may still be running it.
+    orphaned_worker: OrphanedWorker {
+        /// Nobody looks: a second worker starts beside it.
+        upstream Ignored,
+        /// A file names the job in hand; no job starts before the orphan has ended or its lease has passed.
+        hardened WaitedFor,
+    }
+    because "a restarted runner executes a job beside its own orphaned worker"
+    from "#3010";
+
+    /// An acquired job's lease cannot be renewed once (V2).
+    on_renew_failure: OnRenewFailure {
+        /// The first failure after a success dereferences null: the healthy job is cancelled.
+        upstream NullDereference,
+        /// It is tried again while the lease lasts.
+        hardened Retry,
+    }
+    because "one failed renewal cancels a job with nine minutes of lease left"
+    from "#4635";
+
+    /// The renewals of a job whose start failed in an unforeseen way.
+    renew_loop: RenewLoop {
+        /// Go on for ever: the lease lives without a worker.
+        upstream LeaksOnException,
+        /// End with the job.
+        hardened EndsWithJob,
+    }
+    because "a job without a worker is renewed for ever"
+    from "microsoft/azure-pipelines-agent#4939";
+
+    /// How long a job runs when its lease cannot be renewed.
+    lease_end: LeaseEnd {
+        /// Until the server's `lockedUntil` plus five minutes by the local wall clock, looked at between attempts.
+        upstream FiveMinutesPast,
+        /// Until a margin before it, by the monotonic clock from the server's answer on.
+        hardened WithinLease,
+    }
+    because "a job runs on for more than five minutes without a lease"
+    from "#3539";
+
+    /// A worker whose listener is gone.
+    pipe_end: PipeEnd {
+        /// Runs to its end; nobody renews its lease.
+        upstream RunsOn,
+        /// Stops before the last lease it was told of has passed.
+        hardened StopsAtLeaseEnd,
+    }
+    because "a worker whose listener died runs on without a lease"
+    from "StreamString.cs";
+
+    /// The token of the lease, in renewals and completions.
+    fencing: Fencing {
+        /// The zero GUID, or nothing: the server cannot tell attempts apart.
+        upstream ZeroGuid,
+        /// The token that came with the job.
+        hardened LockToken,
+    }
+    because "nothing tells one attempt's renewal or result from another's"
+    from "JobDispatcher.cs:854-973";
+
+    /// Sending completejob again when its answer was lost.
+    complete_replay: CompleteReplay {
+        /// The same POST again; the job it names is gone by then.
+        upstream Blind,
+        /// All reports of one attempt carry the same idempotency key.
+        hardened Keyed,
+    }
+    because "the replay of completejob finds no job"
+    from "#4418";
+
+    /// completejob answers 404 or 401.
+    completion_refused: CompletionRefused {
+        /// An exception ends the worker, and its listener reports the job as failed.
+        upstream Crashes,
+        /// 404 after an attempt whose answer was lost, or at all: there is nothing left to report. 401 is an outage.
+        hardened TreatedAsDone,
+    }
+    because "a success whose report was lost is reported as a failure"
+    from "Worker/JobRunner.cs:342-348";
+
+    /// A worker ends without a result.
+    crash_report: CrashReport {
+        /// The job has failed, whatever the worker may have reported before.
+        upstream AlwaysFailed,
+        /// The result that the worker wrote down before it reported it, if it got that far.
+        hardened RecordedResult,
+    }
+    because "a worker that dies after its report turns a success into a failure"
+    from "JobDispatcher.cs:575-577";
+
+    /// A job that an ephemeral runner could not acquire (404 or 409).
+    ephemeral_skip: EphemeralSkip {
+        /// It goes on polling, although it may be deregistered by then.
+        upstream KeepsPolling,
+        /// It ends.
+        hardened Exits,
+    }
+    because "an ephemeral runner polls for ever after it was deregistered"
+    from "#4617";
+}
+
+impl Choices {
+    /// The server's half of these choices: what a repaired runner sends makes sense only to a server that minds it.
+    ///
+    /// Sessions are never taken over, so that [`OnConflict`] and [`CreateReplay`] show.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            on_conflict: match self.create_replay {
+                CreateReplay::Blind => session::OnConflict::Refuse,
+                CreateReplay::Keyed => session::OnConflict::AnswerAgain,
+            },
+            completion: match self.complete_replay {
+                CompleteReplay::Blind => server::Completion::AsTheRuleSays,
+                CompleteReplay::Keyed => server::Completion::Idempotent,
+            },
+            fencing: match self.fencing {
+                Fencing::ZeroGuid => lease::Fencing::Ignored,
+                Fencing::LockToken => lease::Fencing::Checked,
+            },
+            acquire: match self.acquire_replay {
+                AcquireReplay::Blind => server::Acquire::AsTheRuleSays,
+                AcquireReplay::Keyed => server::Acquire::Idempotent,
+            },
+            session_delete: match self.session_delete {
+                SessionDelete::ByIdentity => server::SessionDelete::AsTheRuleSays,
+                SessionDelete::BySession => server::SessionDelete::Named,
+            },
+        }
+    }
+
+    /// The repaired runner with the named field put back; `None` when there is no such field.
+    pub fn hardened_but(name: &str) -> Option<Self> {
+        let choice = Self::ALL.iter().find(|choice| choice.name == name)?;
+        let mut choices = Self::hardened();
+        (choice.put_back)(&mut choices);
+        Some(choices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn putting_everything_back_is_upstream() {
+        let mut choices = Choices::hardened();
+        for choice in Choices::ALL {
+            (choice.put_back)(&mut choices);
+        }
+        assert_eq!(choices, Choices::upstream());
+    }
+
+    #[test]
+    fn each_field_is_put_back_alone() {
+        for choice in Choices::ALL {
+            let flipped = serde_json::to_value(Choices::hardened_but(choice.name).unwrap()).unwrap();
+            let hardened = serde_json::to_value(Choices::hardened()).unwrap();
+            let differing: Vec<_> =
+                hardened.as_object().unwrap().iter().filter(|(name, value)| flipped[*name] != **value).collect();
+            assert_eq!(differing.len(), 1, "{}", choice.name);
+            assert_eq!(differing[0].0, choice.name);
+        }
+        assert_eq!(Choices::hardened_but("no such field"), None);
+    }
+
+    #[test]
+    fn the_server_s_half_follows() {
+        assert_eq!(Choices::upstream().policy(), Policy::upstream());
+        let hardened = Policy { on_conflict: session::OnConflict::AnswerAgain, ..Policy::hardened() };
+        assert_eq!(Choices::hardened().policy(), hardened);
+        assert_eq!(Choices::hardened_but("fencing").unwrap().policy().fencing, lease::Fencing::Ignored);
+    }
+
+    #[test]
+    fn a_case_can_store_them() {
+        let stored = serde_json::to_string(&Choices::hardened()).unwrap();
+        assert_eq!(serde_json::from_str::<Choices>(&stored).unwrap(), Choices::hardened());
+    }
+}

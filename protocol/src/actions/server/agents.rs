@@ -1,0 +1,339 @@
+//! Agents and their sessions in the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use event_listener::Event;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::parameters::{BusyStatus, Encryption, Flow, IdlessDelete, Registered, Registration, SessionDelete};
+use super::state::{Agent, AgentId, Phase, Reported, State, Subject};
+use crate::distributed_task::cipher::{Digest, SessionKey};
+use crate::distributed_task::wire::{
+    AgentAuthorization, AgentLabel, AgentPublicKey, Property, TaskAgent, TaskAgentMessage, TaskAgentSession, property,
+};
+use crate::facts::{self, Fact, SessionEnd};
+use crate::queue::MessageQueue;
+use crate::session::{Conflict, Creation, Opened, Session};
+
+impl State {
+    pub(super) fn register(&mut self, registration: Registration) -> Registered {
+        let Registration { name, pool, flow, encryption, public_key } = registration;
+        self.last_agent += 1;
+        let id = self.last_agent;
+        let client_id = self.draw_uuid();
+        let agent = Agent {
+            id,
+            name: name.into(),
+            pool,
+            flow,
+            encryption,
+            client_id,
+            public_key,
+            labels: vec!["self-hosted".into()],
+            queue: MessageQueue::new(self.parameters.cursor),
+            speaks: flow,
+            session_key: None,
+            use_fips: false,
+            reported: Reported::Online,
+            engaged: None,
+            idle_since: None,
+            shown: (false, false),
+            wake: Arc::new(Event::new()),
+        };
+        self.pools.insert(pool);
+        self.by_client.insert(client_id, id);
+        self.agents.insert(id, agent);
+        let addresses = &self.parameters.addresses;
+        Registered {
+            agent_id: id,
+            pool_id: pool,
+            client_id,
+            authorization_url: addresses.authorization.clone(),
+            tenant_url: addresses.tenant.clone(),
+            server_url_v2: (flow == Flow::V2).then(|| addresses.broker.clone()),
+        }
+    }
+
+    /// An agent as others see it.
+    pub(super) fn agent_body(&self, agent: &Agent) -> TaskAgent {
+        let online = self.sessions.of(&agent.id).is_some();
+        let labels = agent.labels.iter().zip(1..);
+        let mut properties = BTreeMap::new();
+        if agent.flow == Flow::V2 {
+            properties.insert(property::USE_V2_FLOW.into(), Property::boolean(true));
+            let broker = self.parameters.addresses.broker.as_str();
+            properties.insert(property::SERVER_URL_V2.into(), Property::string(broker));
+        }
+        let number = |bytes: Vec<u8>| BASE64_STANDARD.encode(bytes);
+        TaskAgent {
+            id: agent.id,
+            name: agent.name.to_string(),
+            enabled: Some(true),
+            status: Some(if online { "online" } else { "offline" }.into()),
+            max_parallelism: Some(1),
+            labels: Some(
+                labels.map(|(name, id)| AgentLabel { id, name: name.clone(), kind: "system".into() }).collect(),
+            ),
+            authorization: Some(AgentAuthorization {
+                authorization_url: Some(self.parameters.addresses.authorization.clone()),
+                client_id: Some(agent.client_id),
+                public_key: Some(AgentPublicKey {
+                    exponent: number(agent.public_key.exponent()),
+                    modulus: number(agent.public_key.modulus()),
+                }),
+            }),
+            properties: Some(properties),
+            ..TaskAgent::default()
+        }
+    }
+
+    /// Forgets an agent: its session and tokens end, its lease is left to expire.
+    pub(super) fn deregister(&mut self, id: AgentId, now: Timestamp) -> Result<(), Failure> {
+        if !self.agents.contains_key(&id) {
+            return Err(Failure::AgentNotFound);
+        }
+        if let Some(session) = self.sessions.of(&id).map(|session| session.id) {
+            self.close_session(session, SessionEnd::Deleted, now);
+        }
+        self.tokens.revoke(&Subject::Agent(id));
+        let agent = self.agents.remove(&id).ok_or(Failure::AgentNotFound)?;
+        self.by_client.remove(&agent.client_id);
+        if let Some(job) = agent.engaged.filter(|job| self.jobs[job].phase == Phase::Offered(id)) {
+            self.offers.clear(&job);
+            self.offer_ended(job, now);
+        }
+        Ok(())
+    }
+
+    /// Opens a session for the agent that a token speaks for; what it asks for is in `asked`.
+    pub(super) fn open_session(
+        &mut self,
+        id: AgentId,
+        asked: TaskAgentSession,
+        idempotency_key: Option<String>,
+        speaks: Flow,
+        now: Timestamp,
+    ) -> Result<TaskAgentSession, Failure> {
+        let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?;
+        let name = agent.name.clone();
+        if asked.agent.id != id && asked.agent.id != 0 {
+            return Err(Failure::AccessDenied("The session is for another agent."));
+        }
+        let creation =
+            Creation { id: self.draw_uuid(), agent: id, owner: machine(&asked.owner_name).into(), idempotency_key };
+        let fresh = creation.id;
+        match self.sessions.open(creation, now) {
+            Ok(Opened::Again(session)) => {
+                self.record(Fact::SessionRefreshed { session: fact(session) });
+                return self.session_body(id, session, asked);
+            }
+            Ok(Opened::Fresh) => {}
+            Ok(Opened::InPlaceOf(ended)) => self.session_ended(ended, SessionEnd::Replaced, now),
+            Err(Conflict { live, owner }) => {
+                self.record(Fact::SessionConflict { agent: name.clone(), live: fact(live) });
+                return Err(Failure::SessionConflict { agent: name.to_string(), owner });
+            }
+        }
+        self.record(Fact::SessionOpened { session: fact(fresh), agent: name });
+        self.begin(id, speaks, asked.use_fips_encryption);
+        let answer = self.session_body(id, fresh, asked);
+        self.agent_changed(id, now);
+        answer
+    }
+
+    fn begin(&mut self, id: AgentId, speaks: Flow, use_fips: bool) {
+        let State { agents, random, .. } = self;
+        let Some(agent) = agents.get_mut(&id) else { return };
+        agent.speaks = speaks;
+        agent.reported = Reported::Online;
+        agent.use_fips = use_fips;
+        agent.session_key = match agent.encryption {
+            Encryption::Plain => None,
+            Encryption::KeyInClear => Some(SessionKey::draw(random)),
+            Encryption::KeyUnderRsa => {
+                let fits = SessionKey::draw_for(&agent.public_key, Digest::of(use_fips), random);
+                Some(fits.unwrap_or_else(|| SessionKey::draw(random)))
+            }
+        };
+    }
+
+    /// The answer to a creation: what was asked, with the session's name and key.
+    fn session_body(
+        &mut self,
+        id: AgentId,
+        session: Uuid,
+        asked: TaskAgentSession,
+    ) -> Result<TaskAgentSession, Failure> {
+        let State { agents, random, .. } = self;
+        let agent = agents.get(&id).ok_or(Failure::AgentNotFound)?;
+        let encryption_key = agent.session_key.as_ref().map(|key| match agent.encryption {
+            // A key of simulation's size may hold no session key at all.
+            Encryption::KeyUnderRsa => {
+                key.encrypted(&agent.public_key, Digest::of(agent.use_fips), random).unwrap_or_else(|_| key.in_clear())
+            }
+            Encryption::KeyInClear | Encryption::Plain => key.in_clear(),
+        });
+        Ok(TaskAgentSession { session_id: Some(session), encryption_key, use_fips_encryption: agent.use_fips, ..asked })
+    }
+
+    /// The session of a poll, its life begun anew.
+    pub(super) fn refresh(&mut self, id: AgentId, session: Option<Uuid>, now: Timestamp) -> Result<Uuid, Failure> {
+        if !self.agents.contains_key(&id) {
+            return Err(Failure::AgentNotFound);
+        }
+        let session = session.ok_or(Failure::Missing("sessionId"))?;
+        match self.sessions.get(&session) {
+            None => return Err(Failure::SessionGone),
+            Some(known) if known.agent != id => {
+                return Err(Failure::AccessDenied("The session is that of another agent."));
+            }
+            Some(_) => {}
+        }
+        self.sessions.refresh(&session, now);
+        self.record(Fact::SessionRefreshed { session: fact(session) });
+        Ok(session)
+    }
+
+    /// Notes what an agent says about itself.
+    pub(super) fn note(&mut self, id: AgentId, reported: Reported, now: Timestamp) {
+        if let Some(agent) = self.agents.get_mut(&id)
+            && agent.reported != reported
+        {
+            agent.reported = reported;
+            self.agent_changed(id, now);
+        }
+    }
+
+    /// The next message for an agent, encrypted if its session is.
+    pub(super) fn deliver(&mut self, id: AgentId, cursor: Option<i64>, now: Timestamp) -> Option<TaskAgentMessage> {
+        let State { agents, random, ledger, .. } = self;
+        let agent = agents.get_mut(&id)?;
+        let (number, message) = agent.queue.deliver(cursor, now)?;
+        let message = TaskAgentMessage {
+            message_id: number,
+            message_type: message.kind.into(),
+            iv: None,
+            body: message.body.clone(),
+        };
+        ledger.record(Fact::MessageDelivered { message: agent.message(number), agent: agent.name.clone() });
+        Some(match &agent.session_key {
+            Some(key) => key.encrypt(message, random),
+            None => message,
+        })
+    }
+
+    /// Forgets a message because its receiver says so.
+    pub(super) fn acknowledge(&mut self, id: AgentId, message: i64) {
+        if let Some(agent) = self.agents.get_mut(&id)
+            && agent.queue.remove(message).is_some()
+        {
+            let message = agent.message(message);
+            self.record(Fact::MessageAcked { message });
+        }
+    }
+
+    /// Ends a session because its agent says so; `named` is what the request names.
+    pub(super) fn delete_v2_session(
+        &mut self,
+        id: AgentId,
+        named: Option<Uuid>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let live = self.sessions.of(&id).map(|session| session.id);
+        let meant = match (self.policy.session_delete, self.parameters.idless_delete) {
+            (SessionDelete::Named, _) => named.filter(|named| live == Some(*named)),
+            (SessionDelete::AsTheRuleSays, IdlessDelete::EndsLiveSession) => live,
+            (SessionDelete::AsTheRuleSays, IdlessDelete::Ignored) => return Ok(()),
+        };
+        self.delete_session(id, meant.unwrap_or_default(), now)
+    }
+
+    /// Ends a session because its agent says so.
+    pub(super) fn delete_session(&mut self, id: AgentId, session: Uuid, now: Timestamp) -> Result<(), Failure> {
+        use super::parameters::SecondDelete;
+        match self.sessions.get(&session).map(|known| known.agent) {
+            Some(whose) if whose != id => Err(Failure::AccessDenied("The session is that of another agent.")),
+            Some(_) => {
+                self.close_session(session, SessionEnd::Deleted, now);
+                Ok(())
+            }
+            None if self.parameters.second_delete == SecondDelete::Succeeds => Ok(()),
+            None => Err(Failure::SessionGone),
+        }
+    }
+
+    fn close_session(&mut self, session: Uuid, why: SessionEnd, now: Timestamp) {
+        if let Some(session) = self.sessions.close(&session) {
+            self.session_ended(session, why, now);
+        }
+    }
+
+    /// Accounts for a session that the table has let go.
+    pub(super) fn session_ended(&mut self, session: Session<Uuid, AgentId>, why: SessionEnd, now: Timestamp) {
+        let Some(agent) = self.agents.get(&session.agent) else { return };
+        agent.wake.notify(usize::MAX);
+        let agent = agent.name.clone();
+        self.record(Fact::SessionClosed { session: fact(session.id), agent, why });
+        self.agent_changed(session.agent, now);
+    }
+
+    /// Shows an agent as it now is, and gives it work if it is idle.
+    pub(super) fn agent_changed(&mut self, id: AgentId, now: Timestamp) {
+        let online = self.sessions.of(&id).is_some();
+        let State { agents, idle, idle_counter, parameters, ledger, .. } = self;
+        let Some(agent) = agents.get_mut(&id) else { return };
+        let says_busy = agent.reported == Reported::Busy && parameters.busy_status == BusyStatus::Counts;
+        let busy = agent.engaged.is_some() || says_busy;
+        let (pool, free) = (agent.pool, online && !busy);
+        match (agent.idle_since, free) {
+            (None, true) => {
+                *idle_counter += 1;
+                agent.idle_since = Some(*idle_counter);
+                idle.entry(pool).or_default().insert((*idle_counter, id));
+            }
+            (Some(since), false) => {
+                agent.idle_since = None;
+                idle.entry(pool).or_default().remove(&(since, id));
+            }
+            _ => {}
+        }
+        if agent.shown != (online, busy) {
+            agent.shown = (online, busy);
+            ledger.record(Fact::AgentShown { agent: agent.name.clone(), online, busy });
+        }
+        if free {
+            self.assign(pool, now);
+        }
+    }
+}
+
+impl Agent {
+    /// The journal's name of a message in its queue.
+    pub(super) fn message(&self, number: i64) -> facts::Message {
+        format!("{}/{number}", self.name).into()
+    }
+}
+
+/// A session in the journal.
+pub(super) fn fact(session: Uuid) -> facts::Session {
+    session.to_string().into()
+}
+
+/// The machine in a session's owner: the runner writes its process behind it, "host (PID: 7)".
+fn machine(owner: &str) -> &str {
+    owner.split_once(" (PID:").map_or(owner, |(machine, _)| machine)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_owner_is_a_machine() {
+        assert_eq!(super::machine("host (PID: 7)"), "host");
+        assert_eq!(super::machine("host"), "host");
+    }
+}

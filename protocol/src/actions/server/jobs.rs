@@ -1,0 +1,395 @@
+//! Jobs in the store: queued, offered, leased, closed.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::parameters::{Acquire, AcquireReplay, Completion, Flow, JobSpec, OnLeaseExpiry, ResultRule};
+use super::state::{AgentId, Job, JobNumber, Outgoing, Phase, State, Subject};
+use crate::deadlines::after;
+use crate::distributed_task::wire::{JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type};
+use crate::facts::{self, Fact};
+use crate::lease::{Fencing, NoLease};
+use crate::queue::Redelivery;
+
+/// Who reports or renews, and what he presents.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) subject: Subject,
+    /// The token of a lease; `None` when the call has none that says anything.
+    pub(super) lock: Option<u64>,
+}
+
+impl State {
+    /// Queues a job; a name that is known already is that of the known job.
+    pub(super) fn queue_job(&mut self, spec: JobSpec, now: Timestamp) -> JobNumber {
+        let name = facts::Job::from(&spec.name);
+        if let Some(known) = self.by_name.get(&name) {
+            return *known;
+        }
+        let number = self.jobs.last_key_value().map_or(0, |(last, _)| *last) + 1;
+        let (id, plan, timeline) = (self.draw_uuid(), self.draw_uuid(), self.draw_uuid());
+        let pool = spec.pool;
+        let job = Job {
+            number,
+            name: name.clone(),
+            id,
+            plan,
+            timeline,
+            spec,
+            phase: Phase::Queued,
+            attempt: 0,
+            lock: 0,
+            request: Uuid::nil(),
+            cancel_requested: false,
+            queued_at: now,
+            finished_at: None,
+            logs: 0,
+        };
+        self.record(Fact::JobQueued { job: name.clone() });
+        self.jobs.insert(number, job);
+        self.by_job.insert(id, number);
+        self.by_name.insert(name, number);
+        self.waiting.entry(pool).or_default().insert(number);
+        self.assign(pool, now);
+        number
+    }
+
+    /// Offers waiting jobs of a pool to its idle agents, the longest waiting and the longest idle first.
+    pub(super) fn assign(&mut self, pool: i64, now: Timestamp) {
+        loop {
+            let job = self.waiting.get(&pool).and_then(|waiting| waiting.first().copied());
+            let agent = self.idle.get(&pool).and_then(|idle| idle.first().map(|(_, agent)| *agent));
+            let (Some(job), Some(agent)) = (job, agent) else { return };
+            self.waiting.entry(pool).or_default().remove(&job);
+            self.offer(job, agent, now);
+        }
+    }
+
+    fn offer(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
+        let (request, lock) = (self.draw_uuid(), self.leases.allot());
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.phase = Phase::Offered(id);
+        job.attempt += 1;
+        (job.request, job.lock) = (request, lock);
+        let (name, attempt) = (job.name.clone(), job.attempt);
+        self.requests.insert(request, (number, attempt));
+        let until = after(now, self.parameters.assignment_life);
+        self.offers.set(number, until);
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.engaged = Some(number);
+        let (agent_name, speaks) = (agent.name.clone(), agent.speaks);
+        self.record(Fact::JobOffered { job: name, attempt, agent: agent_name });
+        let (kind, body, redelivery) = match speaks {
+            Flow::V1 => {
+                let body = self.job_message(number, Some(until), now);
+                (message_type::PIPELINE_AGENT_JOB_REQUEST, json(&body), Redelivery::AtOnce)
+            }
+            Flow::V2 => {
+                let body = self.reference(request);
+                (message_type::RUNNER_JOB_REQUEST, json(&body), Redelivery::After(self.parameters.redelivery))
+            }
+        };
+        self.send(id, Outgoing { about: number, kind, body }, redelivery);
+        self.agent_changed(id, now);
+    }
+
+    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let number = agent.queue.push(message, redelivery);
+        agent.wake.notify(usize::MAX);
+        let (message, agent) = (agent.message(number), Some(agent.name.clone()));
+        self.record(Fact::MessageQueued { message, agent });
+    }
+
+    /// Takes an offer (acquirejob).
+    pub(super) fn acquire(&mut self, id: AgentId, request: &str, now: Timestamp) -> Result<JobMessage, Failure> {
+        let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
+        let (number, attempt) = known.ok_or_else(|| Failure::JobNotFound(request.into()))?;
+        let job = &self.jobs[&number];
+        match job.phase {
+            Phase::Closed(TaskResult::Canceled) => Err(Failure::Unprocessable(request.into())),
+            Phase::Closed(_) => Err(Failure::JobNotFound(request.into())),
+            _ if job.attempt != attempt => Err(Failure::AlreadyAcquired(request.into())),
+            Phase::Offered(whose) if whose == id => {
+                self.take(number, id, now);
+                let until = self.leases.get(&number).map(|lease| lease.until);
+                Ok(self.job_message(number, until, now))
+            }
+            Phase::Leased(whose) if whose == id && self.acquires_again() => {
+                let until = self.leases.get(&number).map(|lease| lease.until);
+                Ok(self.job_message(number, until, now))
+            }
+            Phase::Leased(_) => Err(Failure::AlreadyAcquired(request.into())),
+            Phase::Queued | Phase::Offered(_) => Err(Failure::JobNotFound(request.into())),
+        }
+    }
+
+    fn acquires_again(&self) -> bool {
+        self.policy.acquire == Acquire::Idempotent || self.parameters.acquire_replay == AcquireReplay::SameAnswer
+    }
+
+    /// The job of an offer, without taking it: what V1 clients may ask for by the message's name.
+    pub(super) fn offered_job(&mut self, id: AgentId, request: &str, now: Timestamp) -> Result<JobMessage, Failure> {
+        let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
+        let (number, attempt) = known.ok_or_else(|| Failure::JobNotFound(request.into()))?;
+        let job = &self.jobs[&number];
+        match job.phase {
+            Phase::Offered(whose) | Phase::Leased(whose) if whose == id && job.attempt == attempt => {
+                let until = self.leases.get(&number).map(|lease| lease.until).or(self.offers.of(&number));
+                Ok(self.job_message(number, until, now))
+            }
+            _ => Err(Failure::JobNotFound(request.into())),
+        }
+    }
+
+    /// The offer becomes a lease. A job message that its agent can no longer need is forgotten, if the agent does not
+    /// delete messages itself.
+    fn take(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
+        self.offers.clear(&number);
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.phase = Phase::Leased(id);
+        let (name, attempt, lock) = (job.name.clone(), job.attempt, job.lock);
+        let Ok(lease) = self.leases.grant(number, id, lock, now) else { return };
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let agent_name = agent.name.clone();
+        let mut acked = Vec::new();
+        if agent.speaks == Flow::V2 {
+            let gone = agent.queue.remove_where(|message| message.about == number);
+            acked.extend(gone.into_iter().map(|(id, _)| agent.message(id)));
+        }
+        self.record(Fact::LeaseGranted { job: name, attempt, agent: agent_name, until: lease.until });
+        for message in acked {
+            self.record(Fact::MessageAcked { message });
+        }
+    }
+
+    /// The arrival of a job message is confirmed: it is not sent again.
+    pub(super) fn confirm(&mut self, id: AgentId, request: &str) -> Result<(), Failure> {
+        let missing = || Failure::NothingToAcknowledge(request.into());
+        let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
+        let (number, attempt) = known.ok_or_else(missing)?;
+        let job = &self.jobs[&number];
+        if job.phase != Phase::Offered(id) || job.attempt != attempt {
+            return Err(missing());
+        }
+        let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?;
+        let messages: Vec<i64> =
+            agent.queue.iter().filter(|(_, message)| message.about == number).map(|(id, _)| id).collect();
+        messages.into_iter().for_each(|message| self.acknowledge(id, message));
+        Ok(())
+    }
+
+    /// Extends the lease on a job; in V1 the first time also takes it.
+    pub(super) fn renew(&mut self, number: JobNumber, caller: &Caller, now: Timestamp) -> Result<Timestamp, Failure> {
+        let text = number.to_string();
+        let job = self.jobs.get(&number).ok_or_else(|| Failure::JobNotFound(text.clone()))?;
+        self.check_caller(job, caller)?;
+        match (job.phase, &caller.subject) {
+            (Phase::Offered(whose), Subject::Agent(id)) if whose == *id => {
+                self.take(number, whose, now);
+                self.leases.get(&number).map(|lease| lease.until).ok_or(Failure::JobNotFound(text))
+            }
+            (Phase::Offered(whose) | Phase::Leased(whose), subject) if is_other(subject, whose) => {
+                Err(Failure::StaleLease(text))
+            }
+            _ => {
+                let renewed = self.leases.renew(&number, caller.lock, now).map_err(|why| match why {
+                    NoLease::NotHeld => Failure::JobNotFound(text.clone()),
+                    NoLease::Stale => Failure::StaleLease(text.clone()),
+                })?;
+                let job = &self.jobs[&number];
+                let (name, attempt) = (job.name.clone(), job.attempt);
+                self.record(Fact::LeaseRenewed { job: name, attempt, until: renewed.until });
+                Ok(renewed.until)
+            }
+        }
+    }
+
+    /// Is the caller one who may act on this job at all, and on this attempt if leases are fenced?
+    fn check_caller(&self, job: &Job, caller: &Caller) -> Result<(), Failure> {
+        if let Subject::Attempt(number, _) = caller.subject
+            && number != job.number
+        {
+            return Err(Failure::PlanSecurity(job.plan.to_string()));
+        }
+        if self.policy.fencing == Fencing::Checked && caller.lock != Some(job.lock) {
+            return Err(Failure::StaleLease(job.id.to_string()));
+        }
+        Ok(())
+    }
+
+    /// A result arrives.
+    pub(super) fn report(
+        &mut self,
+        number: JobNumber,
+        result: TaskResult,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let job = self.jobs.get(&number).ok_or_else(|| Failure::JobNotFound(number.to_string()))?;
+        let attempt = match caller.subject {
+            Subject::Attempt(_, attempt) => attempt,
+            Subject::Agent(_) => job.attempt,
+        };
+        let (name, id, phase, last_attempt) = (job.name.clone(), job.id.to_string(), job.phase, job.attempt);
+        let verdict = match self.check_caller(job, caller) {
+            Err(Failure::PlanSecurity(plan)) => return Err(Failure::PlanSecurity(plan)),
+            Err(refused) => Err(refused),
+            Ok(()) => match phase {
+                Phase::Closed(before) => self.report_again(before, result, id),
+                Phase::Offered(whose) | Phase::Leased(whose) if is_other(&caller.subject, whose) => {
+                    Err(Failure::StaleLease(id))
+                }
+                _ => Ok(Change::Recorded),
+            },
+        };
+        let accepted = match (&verdict, phase) {
+            (Ok(_), _) => true,
+            (Err(_), Phase::Closed(before)) => before == result && attempt == last_attempt,
+            (Err(_), _) => false,
+        };
+        self.record(Fact::JobReported { job: name, attempt, outcome: result.outcome(), accepted });
+        if verdict? == Change::Recorded {
+            self.close(number, result, now);
+        }
+        Ok(())
+    }
+
+    fn report_again(&self, before: TaskResult, result: TaskResult, id: String) -> Result<Change, Failure> {
+        match (self.policy.completion, self.parameters.result_rule) {
+            (Completion::Idempotent, _) if before == result => Ok(Change::Nothing),
+            (Completion::AsTheRuleSays, ResultRule::LastWrite) => Ok(Change::Recorded),
+            _ => Err(Failure::JobNotFound(id)),
+        }
+    }
+
+    /// Ends a job with a result.
+    fn close(&mut self, number: JobNumber, result: TaskResult, now: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let (name, attempt, phase) = (job.name.clone(), job.attempt, job.phase);
+        job.phase = Phase::Closed(result);
+        job.finished_at = Some(now);
+        self.offers.clear(&number);
+        if self.leases.revoke(&number).is_some() {
+            self.record(Fact::LeaseReleased { job: name, attempt });
+        }
+        match phase {
+            Phase::Offered(id) | Phase::Leased(id) => self.disengage(number, id, now),
+            Phase::Queued => {
+                let pool = self.jobs[&number].spec.pool;
+                self.waiting.entry(pool).or_default().remove(&number);
+            }
+            Phase::Closed(_) => {}
+        }
+    }
+
+    /// The agent no longer has to do with the job: its messages about it are withdrawn.
+    fn disengage(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.queue.remove_where(|message| message.about == number);
+        if agent.engaged == Some(number) {
+            agent.engaged = None;
+        }
+        self.agent_changed(id, now);
+    }
+
+    /// Nobody took an offer in time: the job waits again.
+    pub(super) fn offer_ended(&mut self, number: JobNumber, now: Timestamp) {
+        if let Phase::Offered(id) = self.jobs[&number].phase {
+            self.requeue(number, id, now);
+        }
+    }
+
+    /// Nobody renewed a lease in time.
+    pub(super) fn lease_ended(&mut self, number: JobNumber, holder: AgentId, now: Timestamp) {
+        let job = &self.jobs[&number];
+        let (name, attempt) = (job.name.clone(), job.attempt);
+        self.record(Fact::LeaseExpired { job: name.clone(), attempt });
+        match self.parameters.on_lease_expiry {
+            OnLeaseExpiry::Requeue if !job.cancel_requested => self.requeue(number, holder, now),
+            OnLeaseExpiry::Requeue | OnLeaseExpiry::FailJob => {
+                self.record(Fact::JobGivenUp { job: name, attempt });
+                self.close(number, TaskResult::Abandoned, now);
+            }
+        }
+    }
+
+    fn requeue(&mut self, number: JobNumber, holder: AgentId, now: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        job.phase = Phase::Queued;
+        let (name, attempt, pool) = (job.name.clone(), job.attempt, job.spec.pool);
+        self.record(Fact::JobRequeued { job: name, attempt });
+        self.waiting.entry(pool).or_default().insert(number);
+        self.disengage(number, holder, now);
+        self.assign(pool, now);
+    }
+
+    /// Somebody asks for the end of a job. One that no agent has ends at once; an agent is told.
+    pub(super) fn cancel(&mut self, number: JobNumber, now: Timestamp) -> Result<(), Failure> {
+        let job = self.jobs.get_mut(&number).ok_or_else(|| Failure::JobNotFound(number.to_string()))?;
+        if job.cancel_requested || matches!(job.phase, Phase::Closed(_)) {
+            return Ok(());
+        }
+        job.cancel_requested = true;
+        let (name, attempt, phase, job_id) = (job.name.clone(), job.attempt, job.phase, job.id);
+        self.record(Fact::JobCancelRequested { job: name.clone() });
+        match phase {
+            Phase::Leased(id) => {
+                let body = JobCancelMessage { job_id, timeout: self.parameters.cancel_timeout };
+                let redelivery = match self.agents.get(&id).map(|agent| agent.speaks) {
+                    Some(Flow::V2) => Redelivery::After(self.parameters.cancel_redelivery),
+                    _ => Redelivery::AtOnce,
+                };
+                let message = Outgoing { about: number, kind: message_type::JOB_CANCELLATION, body: json(&body) };
+                self.send(id, message, redelivery);
+            }
+            Phase::Queued | Phase::Offered(_) => {
+                self.record(Fact::JobGivenUp { job: name, attempt });
+                self.close(number, TaskResult::Canceled, now);
+            }
+            Phase::Closed(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The pool's account of a job.
+    pub(super) fn account(&self, number: JobNumber) -> Result<TaskAgentJobRequest, Failure> {
+        let job = self.jobs.get(&number).ok_or_else(|| Failure::JobNotFound(number.to_string()))?;
+        let (reserved, result) = match job.phase {
+            Phase::Offered(id) | Phase::Leased(id) => (self.agents.get(&id), None),
+            Phase::Closed(result) => (None, Some(result)),
+            Phase::Queued => (None, None),
+        };
+        Ok(TaskAgentJobRequest {
+            request_id: number,
+            queue_time: Some(job.queued_at),
+            finish_time: job.finished_at,
+            locked_until: self.leases.get(&number).map(|lease| lease.until).or(self.offers.of(&number)),
+            result,
+            job_id: Some(job.id),
+            job_name: Some(job.name.to_string()),
+            plan_id: Some(job.plan),
+            plan_type: Some(self.parameters.hub.clone()),
+            scope_id: Some(Uuid::nil()),
+            reserved_agent: reserved.map(|agent| self.agent_body(agent)),
+            ..TaskAgentJobRequest::default()
+        })
+    }
+}
+
+/// Is it an agent that speaks, and not the one that has the job?
+fn is_other(subject: &Subject, whose: AgentId) -> bool {
+    matches!(subject, Subject::Agent(id) if *id != whose)
+}
+
+/// What a report does to the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Recorded,
+    Nothing,
+}
+
+fn json(body: &impl serde::Serialize) -> String {
+    serde_json::to_string(body).expect("wire types are plain JSON")
+}

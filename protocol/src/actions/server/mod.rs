@@ -1,0 +1,226 @@
+//! The server of the GitHub Actions runner: V1 (distributed task) and V2 (broker, run service) over one store.
+//!
+//! It offers each queued job to an agent of the job's pool that has a live session and nothing to do, holds its polls
+//! until there is something to say, leases the job to the agent and takes the result. What real servers do not show is
+//! a field of [`Parameters`]; where a repaired design would differ, it is a field of [`Policy`].
+//!
+//! ```text
+//! queue_job -> offered (a message) -> leased (acquirejob, or the first renewal in V1) -> closed (a result)
+//!        ^_____ not taken in time _____|        |___ not renewed in time: closed, or queued again
+//! ```
+
+mod admin;
+mod agents;
+mod authorization;
+mod broker;
+mod call;
+mod discovery;
+mod failure;
+
+mod job_message;
+mod jobs;
+mod parameters;
+mod plans;
+mod poll;
+mod run_service;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod v1;
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use event_listener::Event;
+use futures_util::future;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+pub use parameters::{
+    Acquire, AcquireReplay, Addresses, BusyStatus, Completion, Encryption, Flow, IdlessDelete, JobSpec, OnLeaseExpiry,
+    Parameters, Policy, RefusalCode, Registered, Registration, ResultRule, SecondDelete, SessionDelete,
+};
+pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
+
+use self::failure::{Failure, Part};
+use self::state::{State, Subject};
+use crate::clock::Clock;
+use crate::facts::Ledger;
+use crate::random::Random;
+
+/// The server with its store. Clones share the store, which survives a restart of whoever serves the [`Server::router`].
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+struct Shared {
+    parameters: Arc<Parameters>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Something will end earlier than the housekeeping thinks.
+    earlier: Event,
+}
+
+/// Why an operation of the administration failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownName {
+    /// No job has this name.
+    #[error("no such job")]
+    Job,
+    /// No agent has this number.
+    #[error("no such agent")]
+    Agent,
+}
+
+impl Server {
+    /// A server without agents and jobs. It writes the facts of its store to `ledger` as they are committed, by its own
+    /// `clock`.
+    pub fn new(
+        parameters: Parameters,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+        ledger: Arc<dyn Ledger>,
+        random: Random,
+    ) -> Self {
+        let parameters = Arc::new(parameters);
+        let state = Mutex::new(State::new(parameters.clone(), policy, ledger, random));
+        Self(Arc::new(Shared { parameters, clock, state, earlier: Event::new() }))
+    }
+
+    /// Its handlers, for whatever serves HTTP. One router answers for all of [`Addresses`], whatever host is asked.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .merge(discovery::routes(self))
+            .merge(authorization::routes(self))
+            .merge(v1::routes(self))
+            .merge(plans::routes(self))
+            .merge(broker::routes(self))
+            .merge(run_service::routes(self))
+            .merge(admin::routes(self))
+            .fallback(discovery::no_route)
+            .method_not_allowed_fallback(discovery::no_method)
+            .with_state(self.clone())
+    }
+
+    /// Ends sessions, offers and leases at their instants, as a background process of the server does. Without it they
+    /// end when somebody calls.
+    pub async fn housekeeping(&self) -> Infallible {
+        loop {
+            let earlier = self.0.earlier.listen();
+            let wait = self.with(|state, now| {
+                state.watched = state.next_end();
+                state.watched.map(|end| span_until(end, now))
+            });
+            match wait {
+                None => earlier.await,
+                Some(wait) => drop(future::select(earlier, pin!(self.0.clock.sleep(wait))).await),
+            }
+        }
+    }
+
+    /// Registers an agent.
+    pub fn register(&self, registration: Registration) -> Registered {
+        self.with(|state, _| state.register(registration))
+    }
+
+    /// Forgets an agent: its session and tokens end at once, its lease when it expires.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn deregister(&self, agent_id: i64) -> Result<(), UnknownName> {
+        self.with(|state, now| state.deregister(agent_id, now)).map_err(|_| UnknownName::Agent)
+    }
+
+    /// For so long the token service answers the agent that its registration was not found.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn refuse_registration(&self, agent_id: i64, lasting: Duration) -> Result<(), UnknownName> {
+        self.with(|state, now| {
+            let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?;
+            let subject = Subject::Agent(agent.id);
+            state.tokens.refuse(subject, now, crate::deadlines::after(now, lasting));
+            Ok(())
+        })
+    }
+
+    /// Makes every token of an agent invalid: its next call is answered 401.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn revoke_tokens(&self, agent_id: i64) -> Result<(), UnknownName> {
+        self.with(|state, _| {
+            let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?;
+            let subject = Subject::Agent(agent.id);
+            state.tokens.revoke(&subject);
+            Ok(())
+        })
+    }
+
+    /// Queues a job and gives it an id. A name that is known already queues nothing: the answer is the known job's id.
+    pub fn queue_job(&self, spec: JobSpec) -> Uuid {
+        self.with(|state, now| {
+            let number = state.queue_job(spec, now);
+            state.jobs[&number].id
+        })
+    }
+
+    /// Asks for the end of a job, by its name. A job that has ended stays as it is.
+    ///
+    /// # Errors
+    /// [`UnknownName::Job`].
+    pub fn cancel_job(&self, name: &str) -> Result<(), UnknownName> {
+        self.with(|state, now| {
+            let number = *state.by_name.get(&name.into()).ok_or(UnknownName::Job)?;
+            state.cancel(number, now).map_err(|_| UnknownName::Job)
+        })
+    }
+
+    /// What it was started with.
+    pub fn parameters(&self) -> &Parameters {
+        &self.0.parameters
+    }
+
+    /// Acts on the store at the server's present instant, after what has ended by then.
+    fn with<R>(&self, act: impl FnOnce(&mut State, Timestamp) -> R) -> R {
+        let mut state = self.lock();
+        let now = self.0.clock.wall();
+        state.sweep(now);
+        let done = act(&mut state, now);
+        let next = state.next_end();
+        if next.is_some_and(|next| state.watched.is_none_or(|watched| next < watched)) {
+            self.0.earlier.notify(usize::MAX);
+        }
+        done
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vss(&self) -> Part {
+        Part::Vss(self.0.parameters.dialect)
+    }
+}
+
+/// The shortest wait: a sleep that rounds to nothing would spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// How long to sleep from `now` until `end`.
+fn span_until(end: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_until(end)).unwrap_or_default().max(SHORTEST_WAIT)
+}
+
+/// The path of a base URL, without a slash at its end.
+fn path_of(url: &str) -> String {
+    let uri: Option<http::Uri> = url.parse().ok();
+    uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+}
+
+/// The answer of a handler, from its result.
+fn answer(part: Part, result: Result<axum::response::Response, Failure>) -> axum::response::Response {
+    result.unwrap_or_else(|failure| failure.answer(part))
+}

@@ -1,0 +1,73 @@
+//! Long polls: held until there is a message, or for long enough.
+
+use std::pin::pin;
+
+use futures_util::future;
+use uuid::Uuid;
+
+use super::call::Call;
+use super::failure::Failure;
+use super::state::Reported;
+use super::{SHORTEST_WAIT, Server, span_until};
+use crate::distributed_task::wire::{TaskAgentMessage, status};
+
+/// What a step of a poll comes to.
+enum Step {
+    Message(TaskAgentMessage),
+    /// Nothing yet: look again after this time at the latest.
+    Wait(std::time::Duration, event_listener::EventListener),
+}
+
+impl Server {
+    /// The next message for the agent that calls; `None` when there was none for as long as polls are held.
+    pub(super) async fn poll(&self, call: &Call) -> Result<Option<TaskAgentMessage>, Failure> {
+        let id = self.with(|state, now| {
+            let id = state.calling_agent(call, now)?;
+            state.refresh(id, session(call)?, now)?;
+            match call.query("status") {
+                Some(said) if said.eq_ignore_ascii_case(status::BUSY) => state.note(id, Reported::Busy, now),
+                Some(_) => state.note(id, Reported::Online, now),
+                None => {}
+            }
+            Ok(id)
+        })?;
+        let (named, cursor) = (session(call)?, call.query("lastMessageId").and_then(|id| id.parse().ok()));
+        let began = self.0.clock.mono();
+        loop {
+            let step = self.with(|state, now| {
+                let Some(agent) = state.agents.get(&id) else { return Err(Failure::AgentNotFound) };
+                // Listening begins before looking, so that nothing is missed in between.
+                let listener = agent.wake.listen();
+                if named.is_none_or(|named| state.sessions.get(&named).is_none()) {
+                    return Err(Failure::SessionGone);
+                }
+                if let Some(message) = state.deliver(id, cursor, now) {
+                    return Ok(Step::Message(message));
+                }
+                let again = state.agents.get(&id).and_then(|agent| agent.queue.next_delivery(cursor));
+                let wait = again.map_or(self.0.parameters.poll_hold, |again| span_until(again, now));
+                Ok(Step::Wait(wait, listener))
+            })?;
+            let held = self.0.clock.mono().since(began);
+            let left = self.0.parameters.poll_hold.saturating_sub(held);
+            match step {
+                Step::Message(message) => return Ok(Some(message)),
+                Step::Wait(..) if left.is_zero() => {
+                    return self.with(|state, now| state.refresh(id, named, now).map(|_| None));
+                }
+                Step::Wait(wait, listener) => {
+                    let sleep = self.0.clock.sleep(wait.min(left).max(SHORTEST_WAIT));
+                    future::select(listener, pin!(sleep)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The session that a call names.
+pub(super) fn session(call: &Call) -> Result<Option<Uuid>, Failure> {
+    match call.query("sessionId") {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| Failure::OutOfRange("sessionId")),
+    }
+}

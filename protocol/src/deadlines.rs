@@ -1,0 +1,94 @@
+//! When things that end by themselves will end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+/// One instant for each key, and the earliest of them at hand.
+#[derive(Clone, Debug)]
+pub struct Deadlines<K> {
+    at: BTreeMap<K, Timestamp>,
+    order: BTreeSet<(Timestamp, K)>,
+}
+
+impl<K> Default for Deadlines<K> {
+    fn default() -> Self {
+        Self { at: BTreeMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Clone> Deadlines<K> {
+    /// Sets the key's instant; an earlier setting is forgotten.
+    pub fn set(&mut self, key: K, at: Timestamp) {
+        if let Some(earlier) = self.at.insert(key.clone(), at) {
+            self.order.remove(&(earlier, key.clone()));
+        }
+        self.order.insert((at, key));
+    }
+
+    /// Forgets the key.
+    pub fn clear(&mut self, key: &K) {
+        if let Some(at) = self.at.remove(key) {
+            self.order.remove(&(at, key.clone()));
+        }
+    }
+
+    /// The key's instant.
+    pub fn of(&self, key: &K) -> Option<Timestamp> {
+        self.at.get(key).copied()
+    }
+
+    /// The earliest instant.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out a key whose instant is `now` or earlier, the earliest first.
+    pub fn take_due(&mut self, now: Timestamp) -> Option<K> {
+        if self.next()? > now {
+            return None;
+        }
+        let (_, key) = self.order.pop_first()?;
+        self.at.remove(&key);
+        Some(key)
+    }
+}
+
+/// `instant` and `span` added; the end of time when there is none.
+pub(crate) fn after(instant: Timestamp, span: std::time::Duration) -> Timestamp {
+    instant.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_with_the_earliest_at_hand(steps in proptest::collection::vec((0u8..3, 0u8..5, 0i64..20), 0..60)) {
+            let (mut deadlines, mut model) = (Deadlines::default(), BTreeMap::new());
+            for (what, key, second) in steps {
+                let at = Timestamp::from_second(second).unwrap();
+                match what {
+                    0 => {
+                        deadlines.set(key, at);
+                        model.insert(key, at);
+                    }
+                    1 => {
+                        deadlines.clear(&key);
+                        model.remove(&key);
+                    }
+                    _ => {
+                        let due = model.iter().map(|(key, at)| (*at, *key)).min().filter(|(first, _)| *first <= at);
+                        prop_assert_eq!(deadlines.take_due(at), due.map(|(_, key)| key));
+                        due.map(|(_, key)| model.remove(&key));
+                    }
+                }
+                prop_assert_eq!(deadlines.next(), model.values().min().copied());
+                prop_assert_eq!(deadlines.of(&key), model.get(&key).copied());
+            }
+        }
+    }
+}

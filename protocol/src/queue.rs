@@ -1,0 +1,193 @@
+//! Message queues: what a server holds for one receiver until it has had it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::deadlines::after;
+
+/// What a receiver's cursor, the id of the last message it saw, does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cursor {
+    /// Messages up to it are not handed out again, deleted or not.
+    SkipsSeen,
+    /// Nothing: every message that is not deleted is handed out.
+    Ignored,
+}
+
+/// When a message that has been handed out is handed out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Redelivery {
+    /// At the next call that its cursor does not exclude.
+    AtOnce,
+    /// After this time, until it is acknowledged.
+    After(Duration),
+}
+
+#[derive(Clone, Debug)]
+struct Held<M> {
+    message: M,
+    redelivery: Redelivery,
+    not_before: Option<Timestamp>,
+}
+
+/// The messages that are held for one receiver. Their ids grow.
+#[derive(Clone, Debug)]
+pub struct MessageQueue<M> {
+    cursor: Cursor,
+    last_id: i64,
+    held: BTreeMap<i64, Held<M>>,
+}
+
+impl<M> MessageQueue<M> {
+    /// A queue without messages.
+    pub fn new(cursor: Cursor) -> Self {
+        Self { cursor, last_id: 0, held: BTreeMap::new() }
+    }
+
+    /// Puts a message in and gives it an id.
+    pub fn push(&mut self, message: M, redelivery: Redelivery) -> i64 {
+        self.last_id += 1;
+        self.held.insert(self.last_id, Held { message, redelivery, not_before: None });
+        self.last_id
+    }
+
+    /// Hands out the oldest message that may be handed out now. It stays until it is removed.
+    pub fn deliver(&mut self, cursor: Option<i64>, now: Timestamp) -> Option<(i64, &M)> {
+        let first = self.first(cursor);
+        let (id, held) = self
+            .held
+            .range_mut(first..)
+            .find(|(_, held)| held.not_before.is_none_or(|not_before| not_before <= now))?;
+        if let Redelivery::After(period) = held.redelivery {
+            held.not_before = Some(after(now, period));
+        }
+        Some((*id, &held.message))
+    }
+
+    /// When the next message may be handed out; the past means now.
+    pub fn next_delivery(&self, cursor: Option<i64>) -> Option<Timestamp> {
+        self.held.range(self.first(cursor)..).map(|(_, held)| held.not_before.unwrap_or(Timestamp::MIN)).min()
+    }
+
+    fn first(&self, cursor: Option<i64>) -> i64 {
+        match (self.cursor, cursor) {
+            (Cursor::SkipsSeen, Some(seen)) => seen.saturating_add(1),
+            _ => i64::MIN,
+        }
+    }
+
+    /// Forgets a message; `None` when there is none of this id.
+    pub fn remove(&mut self, id: i64) -> Option<M> {
+        self.held.remove(&id).map(|held| held.message)
+    }
+
+    /// Forgets the messages that `which` picks, and gives them back with their ids.
+    pub fn remove_where(&mut self, which: impl Fn(&M) -> bool) -> Vec<(i64, M)> {
+        let ids: Vec<i64> = self.held.iter().filter(|(_, held)| which(&held.message)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| Some((id, self.remove(id)?))).collect()
+    }
+
+    /// The held messages, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &M)> {
+        self.held.iter().map(|(id, held)| (*id, &held.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    const PERIOD: Redelivery = Redelivery::After(Duration::from_secs(10));
+
+    #[test]
+    fn a_cursor_hides_what_was_seen_if_it_counts() {
+        let mut queue = MessageQueue::new(Cursor::SkipsSeen);
+        queue.push("a", Redelivery::AtOnce);
+        queue.push("b", Redelivery::AtOnce);
+        assert_eq!(queue.deliver(None, at(0)), Some((1, &"a")));
+        assert_eq!(queue.deliver(None, at(0)), Some((1, &"a")));
+        assert_eq!(queue.deliver(Some(1), at(0)), Some((2, &"b")));
+        assert_eq!(queue.deliver(Some(2), at(0)), None);
+        assert_eq!(queue.deliver(Some(i64::MAX), at(0)), None);
+        let mut queue = MessageQueue::new(Cursor::Ignored);
+        queue.push("a", Redelivery::AtOnce);
+        assert_eq!(queue.deliver(Some(1), at(0)), Some((1, &"a")));
+        assert_eq!(queue.remove(1), Some("a"));
+        assert_eq!(queue.remove(1), None);
+        assert_eq!(queue.deliver(Some(0), at(0)), None);
+    }
+
+    #[test]
+    fn a_message_comes_back_after_its_period() {
+        let mut queue = MessageQueue::new(Cursor::SkipsSeen);
+        queue.push("a", PERIOD);
+        assert_eq!(queue.next_delivery(None), Some(Timestamp::MIN));
+        assert_eq!(queue.deliver(None, at(0)), Some((1, &"a")));
+        assert_eq!(queue.next_delivery(None), Some(at(10)));
+        assert_eq!(queue.deliver(None, at(9)), None);
+        assert_eq!(queue.deliver(None, at(10)), Some((1, &"a")));
+        assert_eq!(queue.remove_where(|message| *message == "a"), [(1, "a")]);
+        assert_eq!(queue.next_delivery(None), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Redelivery),
+        Deliver(Option<i64>),
+        Remove(i64),
+        Wait(i64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            proptest::sample::select(&[PERIOD, Redelivery::AtOnce][..]).prop_map(Step::Push),
+            proptest::option::of(0i64..12).prop_map(Step::Deliver),
+            (0i64..12).prop_map(Step::Remove),
+            (0i64..8).prop_map(Step::Wait),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_list_would_do(skips in any::<bool>(), steps in steps()) {
+            let mut queue = MessageQueue::new(if skips { Cursor::SkipsSeen } else { Cursor::Ignored });
+            let mut model: Vec<(i64, Redelivery, i64)> = Vec::new();
+            let (mut now, mut last) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Push(redelivery) => {
+                        last += 1;
+                        prop_assert_eq!(queue.push(last, redelivery), last);
+                        model.push((last, redelivery, 0));
+                    }
+                    Step::Deliver(cursor) => {
+                        let seen = cursor.filter(|_| skips).unwrap_or(0);
+                        let meant = model.iter_mut().find(|(id, _, not_before)| *id > seen && *not_before <= now);
+                        prop_assert_eq!(queue.deliver(cursor, at(now)).map(|(id, _)| id), meant.as_ref().map(|(id, ..)| *id));
+                        if let Some((_, redelivery, not_before)) = meant && *redelivery == PERIOD {
+                            *not_before = now + 10;
+                        }
+                    }
+                    Step::Remove(id) => {
+                        let known = model.iter().position(|(held, ..)| *held == id);
+                        prop_assert_eq!(queue.remove(id), known.map(|found| model.remove(found).0));
+                    }
+                    Step::Wait(seconds) => now += seconds,
+                }
+                prop_assert_eq!(queue.iter().map(|(id, _)| id).collect::<Vec<_>>(), model.iter().map(|(id, ..)| *id).collect::<Vec<_>>());
+            }
+        }
+    }
+}

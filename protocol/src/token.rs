@@ -1,0 +1,154 @@
+//! Access tokens: who may have one, for how long it is good, and whom it speaks for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::deadlines::{Deadlines, after};
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthorized {
+    /// It was never issued, has been revoked, or ended so long ago that it is forgotten.
+    #[error("the token is unknown")]
+    Unknown,
+    /// Its life has ended.
+    #[error("the token has expired")]
+    Expired,
+}
+
+#[derive(Clone, Debug)]
+struct Issued<S> {
+    subject: S,
+    until: Timestamp,
+}
+
+/// The tokens of a token service, and the spans of time in which it refuses a subject one.
+#[derive(Clone, Debug)]
+pub struct TokenIssuer<S> {
+    tokens: BTreeMap<String, Issued<S>>,
+    forget: Deadlines<String>,
+    refused: BTreeMap<S, Vec<(Timestamp, Timestamp)>>,
+}
+
+/// How long an expired token is remembered, so that it can be told from an unknown one.
+const MEMORY: Duration = Duration::from_secs(3_600);
+
+impl<S> Default for TokenIssuer<S> {
+    fn default() -> Self {
+        Self { tokens: BTreeMap::new(), forget: Deadlines::default(), refused: BTreeMap::new() }
+    }
+}
+
+impl<S: Ord + Clone> TokenIssuer<S> {
+    /// Makes `token` speak for `subject` for `life`.
+    pub fn issue(&mut self, token: String, subject: S, life: Duration, now: Timestamp) {
+        while let Some(old) = self.forget.take_due(now) {
+            self.tokens.remove(&old);
+        }
+        let until = after(now, life);
+        self.forget.set(token.clone(), after(until, MEMORY));
+        self.tokens.insert(token, Issued { subject, until });
+    }
+
+    /// Whom a token speaks for.
+    ///
+    /// # Errors
+    /// [`Unauthorized`].
+    pub fn subject(&self, token: &str, now: Timestamp) -> Result<&S, Unauthorized> {
+        let issued = self.tokens.get(token).ok_or(Unauthorized::Unknown)?;
+        if issued.until <= now { Err(Unauthorized::Expired) } else { Ok(&issued.subject) }
+    }
+
+    /// Makes every token of a subject unknown.
+    pub fn revoke(&mut self, subject: &S) {
+        self.tokens.retain(|token, issued| {
+            let keep = issued.subject != *subject;
+            if !keep {
+                self.forget.clear(token);
+            }
+            keep
+        });
+    }
+
+    /// From `from` until `until` the subject gets no token, as if its registration did not exist.
+    pub fn refuse(&mut self, subject: S, from: Timestamp, until: Timestamp) {
+        self.refused.entry(subject).or_default().push((from, until));
+    }
+
+    /// Is the subject refused a token now?
+    pub fn is_refused(&self, subject: &S, now: Timestamp) -> bool {
+        self.refused.get(subject).is_some_and(|spans| spans.iter().any(|(from, until)| *from <= now && now < *until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_registration_can_be_refused_for_a_while() {
+        let mut issuer = TokenIssuer::default();
+        issuer.refuse(1, at(10), at(20));
+        issuer.refuse(1, at(30), at(40));
+        let refused: Vec<i64> = (0..50).filter(|second| issuer.is_refused(&1, at(*second))).collect();
+        assert_eq!(refused, (10..20).chain(30..40).collect::<Vec<i64>>());
+        assert!(!issuer.is_refused(&2, at(10)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Issue(u8, u8, u64),
+        Revoke(u8),
+        Ask(u8),
+        Wait(i64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0u8..6, 0u8..3, 1u64..20).prop_map(|(token, subject, life)| Step::Issue(token, subject, life)),
+            (0u8..3).prop_map(Step::Revoke),
+            (0u8..6).prop_map(Step::Ask),
+            (0i64..5_000).prop_map(Step::Wait),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_map_would_do(steps in steps()) {
+            let mut issuer = TokenIssuer::default();
+            let mut model: BTreeMap<u8, (u8, i64)> = BTreeMap::new();
+            let mut now = 0;
+            for step in steps {
+                match step {
+                    Step::Issue(token, subject, life) => {
+                        issuer.issue(token.to_string(), subject, Duration::from_secs(life), at(now));
+                        model.retain(|_, (_, until)| *until + 3_600 > now);
+                        model.insert(token, (subject, now + life as i64));
+                    }
+                    Step::Revoke(subject) => {
+                        issuer.revoke(&subject);
+                        model.retain(|_, (whose, _)| *whose != subject);
+                    }
+                    Step::Ask(token) => {
+                        let meant = match model.get(&token) {
+                            None => Err(Unauthorized::Unknown),
+                            Some((_, until)) if *until <= now => Err(Unauthorized::Expired),
+                            Some((subject, _)) => Ok(subject),
+                        };
+                        prop_assert_eq!(issuer.subject(&token.to_string(), at(now)), meant);
+                    }
+                    Step::Wait(seconds) => now += seconds,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `actions-idle-runner`: self-hosted GitHub Actions runners that stop getting jobs (actions/runner#3526).
+//!
+//! Several runners, some on the V1 protocol and some on V2, serve a queue of jobs over hours. The service has four
+//! fronts (pipelines, tokens, broker, run service) over one store. What is known of the real service is in
+//! [`squall_protocol::actions::server::Parameters`]; what is not is drawn by the seed.
+
+mod draw;
+mod furnish;
+mod work;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use squall_protocol::actions::server::{Encryption, Flow, Policy};
+use squall_protocol::actions::{Choices as RunnerChoices, server};
+use squall_protocol::facts::Outcome;
+use squall_sim::World;
+use squall_sim::case::{CASE_VERSION, Case};
+use squall_sim::invariant::Invariant;
+use squall_sim::invariant::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use squall_sim::invariant::coverage;
+use squall_sim::invariant::jobs::{
+    AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
+};
+use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
+use squall_sim::invariant::load::RequestRateBounded;
+use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
+use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
+use squall_sim::scenario::{CaseError, Scenario};
+
+/// The scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct ActionsIdleRunner;
+
+/// The scenario's name on the command line and in cases.
+pub const NAME: &str = "actions-idle-runner";
+
+/// The fronts of the service, by host name.
+pub const FRONTS: [&str; 4] = ["pipelines", "tokens", "broker", "run-service"];
+
+/// Where the real runner's and service's design and the repaired one differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choices {
+    /// The runner, its worker and its supervisor.
+    pub runner: RunnerChoices,
+    /// The service.
+    pub service: Policy,
+}
+
+impl Choices {
+    /// As the real project has it.
+    pub fn upstream() -> Self {
+        Self { runner: RunnerChoices::upstream(), service: Policy::upstream() }
+    }
+
+    /// Repaired.
+    pub fn hardened() -> Self {
+        Self { runner: RunnerChoices::hardened(), service: Policy::hardened() }
+    }
+
+    /// The choices that a variant's name stands for.
+    fn of(variant: &str) -> Self {
+        match variant {
+            "upstream" => Self::upstream(),
+            _ => Self::hardened(),
+        }
+    }
+}
+
+/// What the world consists of, and the unknowns of the real service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The runners.
+    pub runners: Vec<Runner>,
+    /// The service.
+    pub service: server::Parameters,
+}
+
+/// A runner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runner {
+    /// Its name, and its machine's.
+    pub name: String,
+    /// The protocol it is registered for.
+    pub flow: Flow,
+    /// How its messages travel.
+    pub encryption: Encryption,
+}
+
+/// What is asked of the world.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// The jobs that are queued.
+    pub jobs: Vec<Job>,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// When it is queued, in milliseconds of true time.
+    pub at_ms: u64,
+    /// How long it takes, in milliseconds.
+    pub takes_ms: u64,
+    /// How it ends if nobody disturbs it.
+    pub outcome: Outcome,
+    /// When somebody asks for its end, in milliseconds of true time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_at_ms: Option<u64>,
+    /// What it does when it is asked to end.
+    pub when_asked: WhenAsked,
+}
+
+/// What a job does when it is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenAsked {
+    /// It ends after a few seconds.
+    Ends,
+    /// It does not listen.
+    GoesOn,
+}
+
+impl Scenario for ActionsIdleRunner {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "Self-hosted GitHub Actions runners, shown online and idle, get no more jobs (actions/runner#3526)."
+    }
+
+    fn generate(&self, seed: u64, variant: &str) -> Case {
+        let drawn = draw::draw(seed);
+        let json = |plain: serde_json::Result<serde_json::Value>| plain.expect("plain data");
+        Case {
+            version: CASE_VERSION,
+            scenario: NAME.to_owned(),
+            variant: variant.to_owned(),
+            seed,
+            end_ms: draw::END.as_millis() as u64,
+            choices: json(serde_json::to_value(Choices::of(variant))),
+            parameters: json(serde_json::to_value(&drawn.parameters)),
+            workload: json(serde_json::to_value(&drawn.workload)),
+            plan: drawn.plan,
+        }
+    }
+
+    fn furnish(&self, case: &Case, world: &World) -> Result<(), CaseError> {
+        let misfit = |part: &'static str, error: serde_json::Error| CaseError::Misfit {
+            part,
+            scenario: NAME.to_owned(),
+            why: error.to_string(),
+        };
+        let choices = Choices::deserialize(&case.choices).map_err(|error| misfit("choices", error))?;
+        let parameters = Parameters::deserialize(&case.parameters).map_err(|error| misfit("parameters", error))?;
+        let workload = Workload::deserialize(&case.workload).map_err(|error| misfit("workload", error))?;
+        furnish::furnish(world, choices, parameters, workload);
+        Ok(())
+    }
+
+    fn invariants(&self, case: &Case) -> Vec<Box<dyn Invariant>> {
+        // The bounds follow from what the service promises in this very case.
+        let service = Parameters::deserialize(&case.parameters).map_or_else(|_| draw::service(), |it| it.service);
+        let reconnect = service.session_life + RESTART_AND_RETRY;
+        let redelivery = service.assignment_life.max(service.redelivery) + service.poll_hold + RESTART_AND_RETRY;
+        vec![
+            Box::new(NoJobRunsTwice::default()),
+            Box::new(AgentWithinCapacity::default()),
+            Box::new(ReportedResultStays),
+            Box::new(FinishedJobNotFailed),
+            Box::new(OldAttemptsSilent::default()),
+            Box::new(EffectUnderLease::default()),
+            Box::new(LeasedJobNotAborted { fence_after: service.lease_life - FENCE_MARGIN }),
+            Box::new(NoLeakedRenewal::default()),
+            Box::new(OneLiveSession::default()),
+            Box::new(IdleAgentRunsNothing::default()),
+            Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),
+            Box::new(RestartsBounded::default()),
+            Box::new(RequestRateBounded { per_minute: 150 }),
+            Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
+            Box::new(WaitingJobTaken { bound: redelivery }),
+            Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
+            Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
+            Box::new(SessionRegained { bound: reconnect }),
+            Box::new(NotLockedOut { bound: reconnect }),
+            Box::new(NoAgentStoppedForGood::default()),
+            Box::new(coverage::session_expires()),
+            Box::new(coverage::lease_expires()),
+            Box::new(coverage::agent_killed()),
+        ]
+    }
+}
+
+/// A restart, a call that times out, and the longest wait before the next one.
+const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
+/// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
+const FENCE_MARGIN: Duration = Duration::from_secs(120);
+/// After the heal: leases expire, jobs are offered again, and the longest job runs.
+const JOBS_END: Duration = Duration::from_secs(55 * 60);

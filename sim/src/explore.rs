@@ -1,0 +1,316 @@
+//! Campaigns: many seeds of one scenario, on several threads, delivered in the order of the seeds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::coverage::Coverage;
+use crate::determinism;
+use crate::kernel::lock;
+use crate::scenario::Scenario;
+use crate::stopwatch::Stopwatch;
+use crate::trial::{self, Outcome};
+use crate::verdict::{Severity, Verdict};
+
+/// How many seeds a fast worker may be ahead of the slowest: bounds what waits for its turn to be delivered.
+const AHEAD_MAX: u64 = 1_024;
+/// As much as a main thread has, so that a run does not depend on which thread it is on.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// A campaign: which seeds, how long, on how many threads.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// The variant's name.
+    pub variant: String,
+    /// The first seed.
+    pub start: u64,
+    /// How many seeds, counted over all shards; without, until the time is over.
+    pub seeds: Option<NonZeroU64>,
+    /// How long, in real time; without, until all seeds are done.
+    pub time: Option<Duration>,
+    /// How many threads run seeds.
+    pub jobs: NonZeroUsize,
+    /// Which part of the seeds.
+    pub shard: Shard,
+    /// Every how many seeds one is run twice and compared; without, none is.
+    pub check_every: Option<NonZeroU64>,
+}
+
+impl Campaign {
+    /// So many seeds from 0 on, on one thread, of which every fiftieth is run twice.
+    pub fn of(variant: &str, seeds: NonZeroU64) -> Self {
+        Self {
+            variant: variant.to_owned(),
+            start: 0,
+            seeds: Some(seeds),
+            time: None,
+            jobs: NonZeroUsize::MIN,
+            shard: Shard::default(),
+            check_every: NonZeroU64::new(50),
+        }
+    }
+
+    /// The seeds of this shard, in order.
+    fn seeds(&self) -> impl Iterator<Item = u64> + use<> {
+        let last = self.seeds.map_or(u64::MAX, |seeds| self.start.saturating_add(seeds.get() - 1));
+        let Shard { index, of } = self.shard;
+        let of = of.get();
+        let (wanted, here) = (index - 1, self.start % of);
+        let to_first = if wanted >= here { wanted - here } else { of - (here - wanted) };
+        let first = self.start.checked_add(to_first);
+        std::iter::successors(first, move |seed| seed.checked_add(of)).take_while(move |seed| *seed <= last)
+    }
+}
+
+/// One of several parts of a campaign: part `index` of `of`, from 1, has the seeds whose remainder by `of` is `index - 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    index: u64,
+    of: NonZeroU64,
+}
+
+impl Default for Shard {
+    /// The whole.
+    fn default() -> Self {
+        Self { index: 1, of: NonZeroU64::MIN }
+    }
+}
+
+/// A text that names no part of a campaign.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("a shard is I/N with I from 1 to N, such as 1/4 for the first of four")]
+pub struct ShardError;
+
+impl FromStr for Shard {
+    type Err = ShardError;
+
+    fn from_str(text: &str) -> Result<Self, ShardError> {
+        let (index, of) = text.split_once('/').ok_or(ShardError)?;
+        let index: u64 = index.parse().map_err(|_| ShardError)?;
+        let of: NonZeroU64 = of.parse().map_err(|_| ShardError)?;
+        if index == 0 || index > of.get() {
+            return Err(ShardError);
+        }
+        Ok(Self { index, of })
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{}/{}", self.index, self.of)
+    }
+}
+
+/// One seed of a campaign.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The real time it cost.
+    pub wall: Duration,
+}
+
+/// What a campaign came to.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The variant's name.
+    pub variant: String,
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// How many did not pass.
+    pub failed: u64,
+    /// The worst verdict.
+    pub worst: Severity,
+    /// The real time it took.
+    pub wall: Duration,
+    /// What it tried.
+    pub coverage: Coverage,
+    /// Was it ended before its seeds or its time were over?
+    pub interrupted: bool,
+}
+
+impl Summary {
+    /// Seeds a second of real time.
+    pub fn seeds_per_s(&self) -> f64 {
+        self.seeds as f64 / self.wall.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Runs a campaign. Each run is handed to `sink` in the order of the seeds, whatever the threads do; what comes out of a
+/// seed depends on neither thread nor order. It ends early, with what it has, when `stop` becomes true or `sink` breaks.
+///
+/// # Panics
+/// When the operating system gives no thread.
+pub fn explore(
+    scenario: &dyn Scenario,
+    campaign: &Campaign,
+    stop: &AtomicBool,
+    sink: &mut dyn FnMut(&Run) -> ControlFlow<()>,
+) -> Summary {
+    let queue = Queue::new(campaign, stop);
+    let mut summary = Summary {
+        scenario: scenario.name().to_owned(),
+        variant: campaign.variant.clone(),
+        seeds: 0,
+        failed: 0,
+        worst: Severity::Pass,
+        wall: Duration::ZERO,
+        coverage: Coverage::default(),
+        interrupted: false,
+    };
+    let (deliver, delivered) = mpsc::channel();
+    #[expect(clippy::disallowed_methods, reason = "threads run whole worlds side by side; none is inside of one")]
+    thread::scope(|scope| {
+        for n in 0..campaign.jobs.get() {
+            let (queue, deliver) = (&queue, deliver.clone());
+            let worker = thread::Builder::new().name(format!("seeds-{n}")).stack_size(STACK_BYTES);
+            let started = worker.spawn_scoped(scope, move || work(scenario, campaign, queue, &deliver));
+            started.expect("the operating system gives a thread");
+        }
+        drop(deliver);
+        in_order(&queue, &delivered, |run| {
+            summary.seeds += 1;
+            summary.failed += u64::from(run.outcome.verdict.severity() != Severity::Pass);
+            summary.worst = summary.worst.max(run.outcome.verdict.severity());
+            summary.coverage.add(&run.outcome);
+            sink(run)
+        });
+    });
+    summary.wall = queue.watch.elapsed();
+    summary.interrupted = stop.load(Ordering::Relaxed) || queue.is_broken();
+    summary
+}
+
+/// One worker: takes the next seed until there is none.
+fn work(scenario: &dyn Scenario, campaign: &Campaign, queue: &Queue<'_>, deliver: &mpsc::Sender<(u64, Run)>) {
+    while let Some((place, seed)) = queue.take() {
+        let watch = Stopwatch::start();
+        let mut outcome = trial::run_seed(scenario, &campaign.variant, seed);
+        let wall = watch.elapsed();
+        if campaign.check_every.is_some_and(|every| seed.is_multiple_of(every.get())) {
+            check(scenario, &mut outcome);
+        }
+        if deliver.send((place, Run { outcome, wall })).is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs a seed again; if it came out differently, that is its verdict.
+fn check(scenario: &dyn Scenario, outcome: &mut Outcome) {
+    if outcome.verdict.severity() == Severity::Panic {
+        return;
+    }
+    let case = scenario.generate(outcome.seed, &outcome.variant);
+    if let Ok(Some(difference)) = determinism::check_again(scenario, &case, &outcome.digest) {
+        let mut findings = std::mem::take(&mut outcome.verdict.findings);
+        findings.push(difference.finding());
+        outcome.verdict = Verdict::of(findings);
+    }
+}
+
+/// Hands runs over in the order in which their seeds were taken.
+fn in_order(queue: &Queue<'_>, delivered: &mpsc::Receiver<(u64, Run)>, mut sink: impl FnMut(&Run) -> ControlFlow<()>) {
+    let (mut waiting, mut next) = (BTreeMap::new(), 0);
+    for (place, run) in delivered {
+        waiting.insert(place, run);
+        while let Some(run) = waiting.remove(&next) {
+            next += 1;
+            queue.delivered(next);
+            if !queue.is_broken() && sink(&run).is_break() {
+                queue.break_off();
+            }
+        }
+    }
+}
+
+/// The seeds that are still to be run.
+struct Queue<'a> {
+    stop: &'a AtomicBool,
+    time: Option<Duration>,
+    watch: Stopwatch,
+    state: Mutex<QueueState>,
+    room: Condvar,
+}
+
+struct QueueState {
+    seeds: Box<dyn Iterator<Item = u64> + Send>,
+    taken: u64,
+    delivered: u64,
+    broken: bool,
+}
+
+impl<'a> Queue<'a> {
+    fn new(campaign: &Campaign, stop: &'a AtomicBool) -> Self {
+        let state = QueueState { seeds: Box::new(campaign.seeds()), taken: 0, delivered: 0, broken: false };
+        let watch = Stopwatch::start();
+        Self { stop, time: campaign.time, watch, state: Mutex::new(state), room: Condvar::new() }
+    }
+
+    /// The next seed and its place in the order of delivery.
+    fn take(&self) -> Option<(u64, u64)> {
+        let mut state = lock(&self.state);
+        while !state.broken && state.taken >= state.delivered + AHEAD_MAX {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let over = self.time.is_some_and(|time| self.watch.elapsed() >= time);
+        if over || state.broken || self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let seed = state.seeds.next()?;
+        state.taken += 1;
+        Some((state.taken - 1, seed))
+    }
+
+    fn delivered(&self, count: u64) {
+        lock(&self.state).delivered = count;
+        self.room.notify_all();
+    }
+
+    fn break_off(&self) {
+        lock(&self.state).broken = true;
+        self.room.notify_all();
+    }
+
+    fn is_broken(&self) -> bool {
+        lock(&self.state).broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seeds_of(start: u64, seeds: u64, shard: &str) -> Vec<u64> {
+        let shard = shard.parse().expect("a shard");
+        Campaign { start, shard, ..Campaign::of("upstream", NonZeroU64::new(seeds).expect("some")) }.seeds().collect()
+    }
+
+    #[test]
+    fn shards_share_the_seeds_out() {
+        assert_eq!(seeds_of(0, 5, "1/1"), [0, 1, 2, 3, 4]);
+        assert_eq!(seeds_of(5, 7, "1/3"), [6, 9]);
+        assert_eq!(seeds_of(5, 7, "2/3"), [7, 10]);
+        assert_eq!(seeds_of(5, 7, "3/3"), [5, 8, 11]);
+        assert!(seeds_of(1, 1, "1/2").is_empty());
+        assert_eq!(seeds_of(u64::MAX - 1, 9, "1/1"), [u64::MAX - 1, u64::MAX]);
+    }
+
+    #[test]
+    fn what_is_no_shard_is_refused() {
+        for text in ["3/2", "0/2", "0", "1", "1/0", "/", "a/b", "-1/2", "1/2/3", ""] {
+            assert_eq!(text.parse::<Shard>(), Err(ShardError), "{text:?}");
+        }
+        assert_eq!("2/3".parse::<Shard>().expect("a shard").to_string(), "2/3");
+    }
+}

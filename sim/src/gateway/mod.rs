@@ -1,0 +1,243 @@
+//! The gateway: what stands before a server and answers in its place, or spoils what it answers.
+//!
+//! It is a tower [`Layer`] over any service with axum's bodies, and knows neither a world nor a runtime: only a
+//! [`Clock`] and the [`Rules`] that hold at present. So the same code stands before simulated and real servers.
+//!
+//! What happens *before* the server has acted is decided when a request comes; everything else when its answer goes.
+//! A long poll that began before a fault did is therefore hit as well. Where several rules hit one answer they act in
+//! the order of the plan, each on what the former left.
+
+mod answer;
+mod body;
+mod connection;
+mod rules;
+
+use std::fmt::Arguments;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use http::header::{CONNECTION, HeaderValue};
+use http::uri::Uri;
+use http::{Request, Response, Version};
+use squall_protocol::Clock;
+use tower::{Layer, Service};
+
+pub use self::connection::ConnectionControl;
+pub use self::rules::Rules;
+use self::rules::{Moment, Rule};
+use crate::effects::FaultId;
+use crate::fault::{FaultKind, When};
+
+/// An error of any kind. One that a service returns ends the connection (HTTP/1.1) or resets the stream (HTTP/2, with
+/// the code of an [`h2::Error`] if one is among its causes).
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Is told of everything that a gateway does.
+pub trait Witness: Send + Sync + 'static {
+    /// `fault`, which is of family `kind`, has changed one exchange.
+    fn saw(&self, fault: FaultId, kind: &str, what: Arguments<'_>);
+}
+
+/// Puts a [`Gateway`] before a server.
+#[derive(Clone)]
+pub struct GatewayLayer {
+    post: Arc<Post>,
+}
+
+/// Where a gateway stands, and what it goes by.
+struct Post {
+    server: Arc<str>,
+    rules: Rules,
+    clock: Arc<dyn Clock>,
+    witness: Option<Arc<dyn Witness>>,
+}
+
+impl GatewayLayer {
+    /// For the server of this name, as fault plans call it, with the clock that dates are told by.
+    pub fn new(server: impl Into<Arc<str>>, rules: Rules, clock: Arc<dyn Clock>) -> Self {
+        Self { post: Arc::new(Post { server: server.into(), rules, clock, witness: None }) }
+    }
+
+    /// Tells `witness` what the gateway does.
+    #[must_use]
+    pub fn witnessed_by(self, witness: Arc<dyn Witness>) -> Self {
+        let Post { server, rules, clock, .. } = &*self.post;
+        let (server, rules, clock) = (server.clone(), rules.clone(), clock.clone());
+        Self { post: Arc::new(Post { server, rules, clock, witness: Some(witness) }) }
+    }
+}
+
+impl<S> Layer<S> for GatewayLayer {
+    type Service = Gateway<S>;
+
+    fn layer(&self, inner: S) -> Gateway<S> {
+        Gateway { inner, post: self.post.clone() }
+    }
+}
+
+/// A server with a gateway before it.
+#[derive(Clone)]
+pub struct Gateway<S> {
+    inner: S,
+    post: Arc<Post>,
+}
+
+impl<S, B> Service<Request<B>> for Gateway<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let passage = Passage::of(&self.post, &request);
+        if let Some(refusal) = passage.arrives() {
+            return future::ready(refusal).boxed();
+        }
+        let answer = self.inner.call(request);
+        async move { passage.leaves(answer.await.map_err(Into::into)?).await }.boxed()
+    }
+}
+
+/// One request on its way through a gateway.
+#[derive(Clone)]
+struct Passage {
+    post: Arc<Post>,
+    uri: Uri,
+    version: Version,
+    control: Option<ConnectionControl>,
+}
+
+impl Passage {
+    fn of<B>(post: &Arc<Post>, request: &Request<B>) -> Self {
+        let control = request.extensions().get::<ConnectionControl>().cloned();
+        Self { post: post.clone(), uri: request.uri().clone(), version: request.version(), control }
+    }
+
+    fn path(&self) -> &str {
+        self.uri.path_and_query().map_or("", |path| path.as_str())
+    }
+
+    fn caller(&self) -> &str {
+        self.control.as_ref().map_or("", ConnectionControl::caller)
+    }
+
+    /// The rules that hit at this moment, in the order of the plan.
+    fn hits(&self, moment: Moment) -> Vec<Arc<Rule>> {
+        self.post.rules.hits(moment, &self.post.server, self.caller(), self.path())
+    }
+
+    fn tell(&self, rule: &Rule, what: Arguments<'_>) {
+        self.post.rules.count(rule);
+        if let Some(witness) = &self.post.witness {
+            witness.saw(rule.fault(), rule.kind().family(), what);
+        }
+    }
+
+    /// What the gateway says before the server sees the request, if anything.
+    fn arrives(&self) -> Option<Result<Response<Body>, BoxError>> {
+        let rule = self.hits(Moment::Arrival).into_iter().next()?;
+        match rule.kind() {
+            FaultKind::Status { status, retry_after, .. } => {
+                self.tell(&rule, format_args!("{status} in place of the server to {}", self.path()));
+                Some(Ok(answer::status(*status, retry_after.as_ref(), self.post.clock.wall())))
+            }
+            FaultKind::LoginPage { .. } => {
+                self.tell(&rule, format_args!("login page in place of the server to {}", self.path()));
+                Some(Ok(answer::login_page()))
+            }
+            FaultKind::StreamReset { code, .. } => {
+                self.tell(&rule, format_args!("reset with {code:#x} in place of the server to {}", self.path()));
+                Some(Err(reset(*code)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What becomes of the server's answer.
+    async fn leaves(self, mut response: Response<Body>) -> Result<Response<Body>, BoxError> {
+        for rule in self.hits(Moment::Answer) {
+            // An earlier rule may have held the answer back until this one was over.
+            if rule.is_lifted() {
+                continue;
+            }
+            response = self.spoil(&rule, response).await?;
+        }
+        Ok(response)
+    }
+
+    async fn spoil(&self, rule: &Arc<Rule>, mut response: Response<Body>) -> Result<Response<Body>, BoxError> {
+        let (path, answered) = (self.path(), response.status());
+        match rule.kind() {
+            FaultKind::Status { status, retry_after, when: When::AfterCommit, .. } => {
+                self.tell(rule, format_args!("{status} in place of {answered} to {path}"));
+                Ok(answer::status(*status, retry_after.as_ref(), self.post.clock.wall()))
+            }
+            FaultKind::DropReply { .. } => {
+                self.tell(rule, format_args!("reply {answered} to {path} dropped"));
+                Err(ReplyDropped.into())
+            }
+            FaultKind::StreamReset { code, when: When::AfterCommit, .. } => {
+                self.tell(rule, format_args!("reset with {code:#x} in place of {answered} to {path}"));
+                Err(reset(*code))
+            }
+            FaultKind::Delay { by_ms, .. } => {
+                self.tell(rule, format_args!("reply {answered} to {path} held back for {by_ms} ms"));
+                let held = self.post.clock.sleep(Duration::from_millis(*by_ms));
+                future::select(held, self.post.rules.healed()).await;
+                Ok(response)
+            }
+            FaultKind::Truncate { bytes, .. } => {
+                let cut = body::Cut::new(self.clone(), rule.clone(), body::Then::Break, *bytes);
+                Ok(response.map(|inner| cut.over(inner)))
+            }
+            FaultKind::Stall { bytes, .. } => {
+                let cut = body::Cut::new(self.clone(), rule.clone(), body::Then::Silence, *bytes);
+                Ok(response.map(|inner| cut.over(inner)))
+            }
+            FaultKind::GoAway { .. } => {
+                if self.wind_connection_down(&mut response) {
+                    self.tell(rule, format_args!("connection of {path} going away"));
+                }
+                Ok(response)
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// Lets the connection end with this answer (HTTP/1.1) or with the requests under way (HTTP/2).
+    ///
+    /// Returns whether that could be said.
+    fn wind_connection_down(&self, response: &mut Response<Body>) -> bool {
+        if self.version != Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return true;
+        }
+        self.control.as_ref().is_some_and(ConnectionControl::wind_down)
+    }
+}
+
+/// A reset of the stream with this code.
+fn reset(code: u32) -> BoxError {
+    StreamReset(h2::Error::from(h2::Reason::from(code))).into()
+}
+
+/// The server has acted and its answer is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("the gateway dropped the reply")]
+struct ReplyDropped;
+
+/// The gateway resets the stream.
+#[derive(Debug, thiserror::Error)]
+#[error("the gateway reset the stream")]
+struct StreamReset(#[source] h2::Error);

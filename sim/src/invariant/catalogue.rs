@@ -1,0 +1,81 @@
+//! Everything there is, with its default bounds.
+
+use super::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use super::artifacts::UsedAsPublished;
+use super::jobs::{
+    AgentWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent,
+    ReportedResultStays,
+};
+use super::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
+use super::load::{PeakToMeanBounded, RequestRateBounded};
+use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
+use super::messages::{AckedMessageHandled, NoMessageLost};
+use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
+use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
+use super::stages::{SlowStageAlerted, StageEnds};
+use super::{Invariant, Kind, coverage};
+
+/// Every invariant's name, its summary and, with its default bounds, its kind.
+pub fn catalogue() -> Vec<(&'static str, &'static str, Kind)> {
+    every_invariant().iter().map(|it| (it.name(), it.summary(), it.kind())).collect()
+}
+
+/// Every invariant, with its default bounds.
+pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(NoJobRunsTwice::default()),
+        Box::new(AgentWithinCapacity::default()),
+        Box::new(AttemptStartsOnce),
+        Box::new(ReportedResultStays),
+        Box::new(FinishedJobNotFailed),
+        Box::new(OldAttemptsSilent::default()),
+        Box::new(EffectUnderLease::default()),
+        Box::new(LeasedJobNotAborted::default()),
+        Box::new(NoLeakedRenewal::default()),
+        Box::new(OneLiveSession::default()),
+        Box::new(NoMessageLost::default()),
+        Box::new(OneLockHolder::default()),
+        Box::new(LockTokensGrow),
+        Box::new(UsedAsPublished),
+        Box::new(IdleAgentRunsNothing::default()),
+        Box::new(ShutdownInTime::default()),
+        Box::new(RestartsBounded::default()),
+        Box::new(RequestRateBounded::default()),
+        Box::new(PeakToMeanBounded::default()),
+        Box::new(QueuedJobEnds::default()),
+        Box::new(WaitingJobTaken::default()),
+        Box::new(CancelledJobStops::default()),
+        Box::new(LeasedJobRuns::default()),
+        Box::new(SessionRegained::default()),
+        Box::new(NotLockedOut::default()),
+        Box::new(NoAgentStoppedForGood::default()),
+        Box::new(AckedMessageHandled::default()),
+        Box::new(DeadHoldersLockFreed::default()),
+        Box::new(StageEnds::default()),
+        Box::new(SlowStageAlerted::default()),
+        Box::new(coverage::lease_expires()),
+        Box::new(coverage::session_expires()),
+        Box::new(coverage::session_conflicts()),
+        Box::new(coverage::agent_killed()),
+        Box::new(coverage::job_retried()),
+        Box::new(coverage::result_refused()),
+        Box::new(coverage::lock_expires()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_kebab_case_and_differ_and_summaries_are_sentences() {
+        let mut names = BTreeSet::new();
+        for (name, summary, _) in catalogue() {
+            assert!(names.insert(name), "{name} is there twice");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{name}");
+            assert!(summary.ends_with('.') && summary.matches(". ").count() == 0, "{name}: {summary}");
+        }
+    }
+}

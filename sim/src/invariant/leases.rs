@@ -1,0 +1,461 @@
+//! Leases: no effect without one, none without a worker, none left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use squall_protocol::Fact;
+use squall_protocol::facts::{Agent, Job};
+
+use crate::journal::Entry;
+use crate::time::SimTime;
+
+use super::deadlines::{Deadlines, Due};
+use super::findings::Span;
+use super::running::{Change, Counts, Running};
+use super::{Findings, History, Rule};
+
+/// Every effect of a job happens under a valid lease of the agent that executes it, and of no later attempt.
+#[derive(Clone, Debug, Default)]
+pub struct EffectUnderLease {
+    /// An effect at most this long after the lease's end is no breach. Default: zero.
+    pub grace: Duration,
+}
+
+impl Rule for EffectUnderLease {
+    const NAME: &'static str = "effect-under-lease";
+    const SUMMARY: &'static str =
+        "Every effect of a job happens under the valid, latest lease of the agent that executes it.";
+    const SUBJECT: &'static str = "job";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut running = Running::default();
+        let mut leases = Leases::default();
+        let mut acted: BTreeSet<&Job> = BTreeSet::new();
+        for entry in history.journal {
+            running.follow(entry);
+            leases.follow(entry);
+            let Fact::JobEffect { job, attempt, worker } = &entry.fact else { continue };
+            acted.insert(job);
+            let agent = running.of(worker).map(|run| run.agent);
+            if let Some(why) = leases.forbid(job, *attempt, agent, entry.at, self.grace) {
+                let message =
+                    format_args!("{worker} had an effect for attempt {attempt} of {job} at {}, {why}", entry.at);
+                found.breach(job, entry.at, message);
+            }
+        }
+        found.subjects(acted.len());
+    }
+}
+
+/// What the server's store says about the leases of all attempts.
+#[derive(Default)]
+struct Leases<'a> {
+    leases: BTreeMap<(&'a Job, u32), Lease<'a>>,
+}
+
+struct Lease<'a> {
+    agent: &'a Agent,
+    granted: SimTime,
+    heard: SimTime,
+    ended: Option<SimTime>,
+}
+
+/// Why an attempt may not act.
+enum Forbidden<'a> {
+    NeverLeased,
+    Ended { at: SimTime, ago: Duration },
+    Superseded { by: u32, at: SimTime },
+    OfAnother { agent: &'a Agent },
+}
+
+impl<'a> Leases<'a> {
+    fn follow(&mut self, entry: &'a Entry) {
+        match &entry.fact {
+            Fact::LeaseGranted { job, attempt, agent, .. } => {
+                let lease = Lease { agent, granted: entry.at, heard: entry.at, ended: None };
+                self.leases.insert((job, *attempt), lease);
+            }
+            Fact::LeaseRenewed { job, attempt, .. } => {
+                if let Some(lease) = self.leases.get_mut(&(job, *attempt)) {
+                    (lease.heard, lease.ended) = (entry.at, None);
+                }
+            }
+            Fact::LeaseExpired { job, attempt }
+            | Fact::LeaseReleased { job, attempt }
+            | Fact::JobRequeued { job, attempt } => {
+                if let Some(lease) = self.leases.get_mut(&(job, *attempt)) {
+                    lease.ended.get_or_insert(entry.at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn valid(&self, job: &'a Job, attempt: u32) -> Option<&Lease<'a>> {
+        self.leases.get(&(job, attempt)).filter(|lease| lease.ended.is_none())
+    }
+
+    fn forbid(
+        &self,
+        job: &'a Job,
+        attempt: u32,
+        agent: Option<&Agent>,
+        at: SimTime,
+        grace: Duration,
+    ) -> Option<Forbidden<'a>> {
+        let Some(lease) = self.leases.get(&(job, attempt)) else { return Some(Forbidden::NeverLeased) };
+        if let Some(ended) = lease.ended.filter(|ended| at.since(*ended) > grace) {
+            return Some(Forbidden::Ended { at: ended, ago: at.since(ended) });
+        }
+        let later = self
+            .leases
+            .range((job, attempt.saturating_add(1))..=(job, u32::MAX))
+            .find(|(_, lease)| at.since(lease.granted) > grace);
+        if let Some(((_, by), lease)) = later.filter(|((_, by), _)| *by > attempt) {
+            return Some(Forbidden::Superseded { by: *by, at: lease.granted });
+        }
+        let another = agent.is_some_and(|agent| agent != lease.agent) && at.since(lease.granted) > grace;
+        another.then_some(Forbidden::OfAnother { agent: lease.agent })
+    }
+}
+
+impl fmt::Display for Forbidden<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Forbidden::NeverLeased => write!(to, "for which no lease had been granted"),
+            Forbidden::Ended { at, ago } => write!(to, "{} after its lease had ended at {at}", Span(*ago)),
+            Forbidden::Superseded { by, at } => write!(to, "although attempt {by} had been leased at {at}"),
+            Forbidden::OfAnother { agent } => write!(to, "although the lease was {agent}'s"),
+        }
+    }
+}
+
+/// A job with a valid lease is not aborted by its own agent.
+#[derive(Clone, Debug)]
+pub struct LeasedJobNotAborted {
+    /// An agent may stop a job by itself when the server has not extended the lease for this long: it cannot know
+    /// whether the lease is still valid. Default: never.
+    pub fence_after: Duration,
+}
+
+impl Default for LeasedJobNotAborted {
+    fn default() -> Self {
+        Self { fence_after: Duration::MAX }
+    }
+}
+
+impl Rule for LeasedJobNotAborted {
+    const NAME: &'static str = "leased-job-not-aborted";
+    const SUMMARY: &'static str = "An agent does not stop a job on its own while the job's lease is valid.";
+    const SUBJECT: &'static str = "job";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut leases = Leases::default();
+        let mut cancelled: BTreeSet<&Job> = BTreeSet::new();
+        let mut stopping: BTreeSet<&Agent> = BTreeSet::new();
+        for entry in history.journal {
+            leases.follow(entry);
+            match &entry.fact {
+                Fact::LeaseGranted { .. } => found.subject(),
+                Fact::JobCancelRequested { job } => drop(cancelled.insert(job)),
+                Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => drop(cancelled.remove(job)),
+                Fact::AgentStopRequested { agent } => drop(stopping.insert(agent)),
+                Fact::AgentUp { agent } => drop(stopping.remove(agent)),
+                Fact::JobAborted { job, attempt, worker } => {
+                    let Some(lease) = leases.valid(job, *attempt) else { continue };
+                    let asked = cancelled.contains(job) || stopping.contains(lease.agent);
+                    if asked || entry.at.since(lease.heard) >= self.fence_after {
+                        continue;
+                    }
+                    let message = format_args!(
+                        "{} stopped {worker} and attempt {attempt} of {job} at {} although its lease was valid, last \
+                         extended at {}",
+                        lease.agent, entry.at, lease.heard
+                    );
+                    found.breach(job, entry.at, message);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A lease is renewed only while a worker executes its job.
+#[derive(Clone, Debug)]
+pub struct NoLeakedRenewal {
+    /// How long a lease may be renewed before its worker starts, and after it has stopped. Default: 2 minutes.
+    pub bound: Duration,
+}
+
+impl Default for NoLeakedRenewal {
+    fn default() -> Self {
+        Self { bound: Duration::from_secs(2 * 60) }
+    }
+}
+
+impl Rule for NoLeakedRenewal {
+    const NAME: &'static str = "no-leaked-renewal";
+    const SUMMARY: &'static str = "A lease is renewed only while a worker executes its job.";
+    const SUBJECT: &'static str = "lease";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut running = Running::default();
+        let mut workers: Counts<(&Job, u32)> = Counts::default();
+        let mut unused: BTreeMap<(&Job, u32), SimTime> = BTreeMap::new();
+        let mut renewed: BTreeSet<(&Job, u32)> = BTreeSet::new();
+        for entry in history.journal {
+            match running.follow(entry) {
+                Some(Change::Started(run)) => drop(workers.add((run.job, run.attempt))),
+                Some(Change::Stopped(run, _)) => {
+                    let last = workers.remove(&(run.job, run.attempt));
+                    if last {
+                        unused.insert((run.job, run.attempt), entry.at);
+                    }
+                }
+                None => {}
+            }
+            match &entry.fact {
+                Fact::LeaseGranted { job, attempt, .. } => drop(unused.insert((job, *attempt), entry.at)),
+                Fact::LeaseRenewed { job, attempt, .. } => {
+                    let lease = (job, *attempt);
+                    renewed.insert(lease);
+                    let Some(since) = unused.get(&lease).filter(|_| !workers.any(&lease)) else { continue };
+                    if entry.at.since(*since) > self.bound {
+                        let message = format_args!(
+                            "the lease on attempt {attempt} of {job} was extended at {}, and no worker had executed \
+                             it since {since} ({})",
+                            entry.at,
+                            Span(entry.at.since(*since))
+                        );
+                        found.breach(name(lease), entry.at, message);
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.subjects(renewed.len());
+    }
+}
+
+/// A job that is leased to an agent which does not execute it does not wait for the lease's end.
+#[derive(Clone, Debug)]
+pub struct LeasedJobRuns {
+    /// How long a lease may be without a worker, from heal on, before it is released: start-up, upload and report.
+    /// Default: 5 minutes.
+    pub bound: Duration,
+}
+
+impl Default for LeasedJobRuns {
+    fn default() -> Self {
+        Self { bound: Duration::from_secs(5 * 60) }
+    }
+}
+
+impl Rule for LeasedJobRuns {
+    const NAME: &'static str = "leased-job-runs";
+    const SUMMARY: &'static str =
+        "A job leased to a live agent is executed, reported or handed back before the lease runs out.";
+    const SUBJECT: &'static str = "lease";
+
+    fn within(&self) -> Option<Duration> {
+        Some(self.bound)
+    }
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut running = Running::default();
+        let mut workers: Counts<(&Job, u32)> = Counts::default();
+        // The leases whose agents remember them.
+        let mut leases: BTreeMap<(&Job, u32), &Agent> = BTreeMap::new();
+        let mut unused: Deadlines<(&Job, u32)> = Deadlines::after_heal(history, self.bound);
+        for entry in history.journal {
+            match running.follow(entry) {
+                Some(Change::Started(run)) => {
+                    workers.add((run.job, run.attempt));
+                    settle_unused(&mut unused, (run.job, run.attempt), entry.at, found);
+                }
+                Some(Change::Stopped(run, _)) => {
+                    let lease = (run.job, run.attempt);
+                    if workers.remove(&lease) && leases.contains_key(&lease) {
+                        unused.arise(lease, entry.at);
+                    }
+                }
+                None => {}
+            }
+            match &entry.fact {
+                Fact::LeaseGranted { job, attempt, agent, .. } => {
+                    leases.insert((job, *attempt), agent);
+                    if !workers.any(&(job, *attempt)) {
+                        unused.arise((job, *attempt), entry.at);
+                    }
+                }
+                Fact::LeaseExpired { job, attempt }
+                | Fact::LeaseReleased { job, attempt }
+                | Fact::JobReported { job, attempt, accepted: true, .. }
+                | Fact::JobGivenUp { job, attempt }
+                | Fact::JobRequeued { job, attempt } => {
+                    leases.remove(&(job, *attempt));
+                    settle_unused(&mut unused, (job, *attempt), entry.at, found);
+                }
+                // Its next process cannot know of the lease: running out is all that can happen to it.
+                Fact::AgentDown { agent, .. } => {
+                    for lease in unused.open(|lease| leases.get(lease) == Some(&agent)) {
+                        settle_unused(&mut unused, lease, entry.at, found);
+                    }
+                    leases.retain(|_, owner| *owner != agent);
+                }
+                _ => {}
+            }
+        }
+        unused.missed(history.end).for_each(|(lease, due)| tell_unused(found, lease, due));
+    }
+}
+
+fn settle_unused<'a>(unused: &mut Deadlines<(&'a Job, u32)>, lease: (&'a Job, u32), at: SimTime, found: &mut Findings) {
+    unused.settle(&lease, at).into_iter().for_each(|due| tell_unused(found, lease, due));
+}
+
+fn tell_unused(found: &mut Findings, lease: (&Job, u32), due: Due) {
+    found.subject();
+    if due.missed {
+        let (job, attempt) = lease;
+        let message = format_args!(
+            "attempt {attempt} of {job} was leased and without a worker since {}, and had been neither executed, \
+             reported nor handed back by {}",
+            due.since, due.deadline
+        );
+        found.breach(name(lease), due.deadline, message);
+    }
+}
+
+fn name((job, attempt): (&Job, u32)) -> String {
+    format!("{job}#{attempt}")
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_protocol::facts::Outcome::Succeeded;
+
+    use super::super::testing::*;
+    use super::*;
+
+    fn begun() -> Vec<(u64, Fact)> {
+        vec![(1, granted("j", 1, "a")), (2, started("j", 1, "a", "w1"))]
+    }
+
+    #[test]
+    fn effects_under_a_lease_are_fine() {
+        let facts = vec![
+            (5, effect("j", 1, "w1")),
+            (60, renewed("j", 1)),
+            (70, effect("j", 1, "w1")),
+            (80, lease_released("j", 1)),
+            (80, effect("j", 1, "w1")),
+        ];
+        holds(&EffectUnderLease::default(), 1, [begun(), facts].concat());
+    }
+
+    #[test]
+    fn effects_after_the_lease_are_a_breach() {
+        for end in [lease_expired("j", 1), lease_released("j", 1), requeued("j", 1)] {
+            let facts = [begun(), vec![(60, end), (65, effect("j", 1, "w1")), (66, effect("j", 1, "w1"))]].concat();
+            let broken = (65, "j", "effect-under-lease/job");
+            breaks(&EffectUnderLease::default(), broken, &["w1", "5 s after", "0:01:00"], facts.clone());
+            holds(&EffectUnderLease { grace: Duration::from_secs(6) }, 1, facts);
+        }
+    }
+
+    #[test]
+    fn effects_under_somebody_elses_lease_are_a_breach() {
+        let rule = EffectUnderLease::default();
+        let never = vec![(2, started("j", 1, "a", "w1")), (3, effect("j", 1, "w1"))];
+        breaks(&rule, (3, "j", "effect-under-lease/job"), &["no lease"], never);
+        let later = [begun(), vec![(10, granted("j", 2, "b")), (11, effect("j", 1, "w1"))]].concat();
+        breaks(&rule, (11, "j", "effect-under-lease/job"), &["attempt 2 had been leased at 0:00:10"], later);
+        let other = vec![(1, granted("j", 1, "a")), (2, started("j", 1, "b", "w1")), (3, effect("j", 1, "w1"))];
+        breaks(&rule, (3, "j", "effect-under-lease/job"), &["a's"], other);
+    }
+
+    #[test]
+    fn an_agent_may_stop_a_job_for_a_reason() {
+        let rule = LeasedJobNotAborted::default();
+        let reasons = [lease_expired("j", 1), cancel("j"), stop_requested("a")];
+        for reason in reasons {
+            holds(&rule, 1, [begun(), vec![(60, reason), (65, aborted("j", 1, "w1"))]].concat());
+        }
+        let unheard = [begun(), vec![(60, renewed("j", 1)), (360, aborted("j", 1, "w1"))]].concat();
+        holds(&LeasedJobNotAborted { fence_after: Duration::from_secs(300) }, 1, unheard.clone());
+        let broken = (360, "j", "leased-job-not-aborted/job");
+        breaks(
+            &LeasedJobNotAborted { fence_after: Duration::from_secs(301) },
+            broken,
+            &["extended at 0:01:00"],
+            unheard,
+        );
+    }
+
+    #[test]
+    fn an_agent_that_stops_a_job_without_a_reason_is_a_breach() {
+        let no_reason = [vec![], vec![(60, stop_requested("b"))], vec![(60, stop_requested("a")), (61, up("a"))]];
+        for facts in no_reason {
+            let facts = [begun(), facts, vec![(65, aborted("j", 1, "w1"))]].concat();
+            let broken = (65, "j", "leased-job-not-aborted/job");
+            breaks(&LeasedJobNotAborted::default(), broken, &["a stopped w1", "0:01:05"], facts);
+        }
+    }
+
+    #[test]
+    fn a_lease_may_be_renewed_while_its_worker_lives() {
+        let facts =
+            vec![(60, renewed("j", 1)), (600, renewed("j", 1)), (601, stopped("j", 1, "w1")), (720, renewed("j", 1))];
+        holds(&NoLeakedRenewal::default(), 1, [begun(), facts].concat());
+    }
+
+    #[test]
+    fn a_lease_that_outlives_its_worker_is_a_breach() {
+        let broken = (722, "j#1", "no-leaked-renewal/lease");
+        let outlived = vec![(601, stopped("j", 1, "w1")), (661, renewed("j", 1)), (722, renewed("j", 1))];
+        breaks(&NoLeakedRenewal::default(), broken, &["0:10:01", "2 min 1 s"], [begun(), outlived].concat());
+        let unstarted = vec![(601, granted("j", 1, "a")), (661, renewed("j", 1)), (722, renewed("j", 1))];
+        breaks(&NoLeakedRenewal::default(), broken, &["0:12:02"], unstarted);
+    }
+
+    #[test]
+    fn a_leased_job_is_run_and_reported() {
+        let facts = vec![
+            (2_000, granted("j", 1, "a")),
+            (2_300, started("j", 1, "a", "w1")),
+            (5_000, stopped("j", 1, "w1")),
+            (5_300, reported("j", 1, Succeeded)),
+            (6_000, granted("k", 1, "a")),
+            (6_300, lease_released("k", 1)),
+        ];
+        holds(&LeasedJobRuns::default(), 3, facts);
+    }
+
+    #[test]
+    fn a_dead_agents_lease_may_run_out() {
+        let facts = vec![
+            (2_000, granted("i", 1, "a")),
+            (2_000, granted("j", 1, "a")),
+            (2_001, started("j", 1, "a", "w1")),
+            (2_100, down("a")),
+            (2_100, up("a")),
+            (2_200, stopped("j", 1, "w1")),
+            (2_600, lease_expired("i", 1)),
+            (2_600, lease_expired("j", 1)),
+        ];
+        holds(&LeasedJobRuns::default(), 2, facts);
+    }
+
+    #[test]
+    fn a_lease_that_nobody_uses_is_a_breach() {
+        let broken = (2_300, "j#1", "leased-job-runs/lease");
+        for facts in [vec![], vec![(2_600, lease_expired("j", 1))], vec![(2_400, down("a"))]] {
+            let facts = [vec![(2_000, granted("j", 1, "a"))], facts].concat();
+            breaks(&LeasedJobRuns::default(), broken, &["0:33:20", "0:38:20"], facts);
+        }
+        let left = vec![(10, granted("j", 1, "a")), (11, started("j", 1, "a", "w")), (2_000, stopped("j", 1, "w"))];
+        breaks(&LeasedJobRuns::default(), broken, &["without a worker since 0:33:20"], left);
+    }
+}

@@ -1,0 +1,106 @@
+//! What repeats is told once: the first line in full, then how often again and until when.
+
+use std::collections::BTreeMap;
+
+use super::story::{Line, Series};
+
+/// Fewer lines than this are not worth a summary.
+const SUMMARY_FROM: usize = 3;
+
+/// Folds series of like lines.
+pub(crate) fn fold(lines: Vec<Line>) -> Vec<Line> {
+    let members = members(&lines);
+    let mut folded = Vec::new();
+    for (place, line) in lines.iter().enumerate() {
+        match members.get(&place).map(Vec::as_slice) {
+            // Told with the series' second line.
+            Some([]) => {}
+            Some([_, again @ ..]) if again.len() + 1 >= SUMMARY_FROM => {
+                folded.push(line.clone());
+                let (second, last) = (&lines[again[0]], &lines[again[again.len() - 1]]);
+                let text = format!("… {} more like it, the last at {}", again.len(), last.at);
+                folded.push(Line { at: second.at, text, series: None, ..line.clone() });
+            }
+            Some(few) => folded.extend(few.iter().map(|place| lines[*place].clone())),
+            None => folded.push(line.clone()),
+        }
+    }
+    folded.sort_by_key(|line| line.at);
+    folded
+}
+
+/// For the first line of each series all its places, for its other lines nothing.
+fn members(lines: &[Line]) -> BTreeMap<usize, Vec<usize>> {
+    let mut open: BTreeMap<&str, (usize, &Line, &Series)> = BTreeMap::new();
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (place, line) in lines.iter().enumerate() {
+        let Some(series) = &line.series else {
+            open.retain(|_, (_, other, _)| !other.about.iter().any(|name| line.about.contains(name)));
+            continue;
+        };
+        match open.get(series.what.as_str()) {
+            Some((first, _, same)) if same.outcome == series.outcome => {
+                members.entry(*first).or_default().push(place);
+                members.insert(place, Vec::new());
+            }
+            _ => {
+                open.insert(&series.what, (place, line, series));
+                members.insert(place, vec![place]);
+            }
+        }
+    }
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SimTime;
+    use crate::trace::NodeId;
+
+    fn poll(second: u64, node: &str, outcome: &str) -> Line {
+        let series = Some(Series { what: format!("{node}: GET"), outcome: outcome.to_owned() });
+        Line { series, ..notable(second, node, &format!("{node} GET {outcome}")) }
+    }
+
+    fn notable(second: u64, node: &str, text: &str) -> Line {
+        let about = vec![node.to_owned()];
+        Line { at: SimTime::from_secs(second), node: NodeId(1), text: text.to_owned(), series: None, about }
+    }
+
+    fn texts(lines: Vec<Line>) -> Vec<String> {
+        fold(lines).into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn many_polls_are_two_lines() {
+        let polls = (0..41).map(|second| poll(second, "a", "202")).collect();
+        assert_eq!(texts(polls), ["a GET 202", "… 40 more like it, the last at 0:00:40.000"]);
+    }
+
+    #[test]
+    fn two_polls_are_told_as_they_are() {
+        assert_eq!(texts(vec![poll(0, "a", "202"), poll(1, "a", "202")]), ["a GET 202", "a GET 202"]);
+    }
+
+    #[test]
+    fn another_outcome_or_an_event_ends_a_series_and_another_node_does_not() {
+        let mut lines: Vec<Line> = (0..3).map(|second| poll(second, "a", "202")).collect();
+        lines.push(notable(3, "b", "b crashes"));
+        lines.push(poll(4, "a", "202"));
+        lines.push(poll(5, "a", "503"));
+        lines.push(poll(6, "a", "202"));
+        lines.push(notable(7, "a", "a crashes"));
+        lines.push(poll(8, "a", "202"));
+        let told = [
+            "a GET 202",
+            "… 3 more like it, the last at 0:00:04.000",
+            "b crashes",
+            "a GET 503",
+            "a GET 202",
+            "a crashes",
+            "a GET 202",
+        ];
+        assert_eq!(texts(lines), told);
+    }
+}

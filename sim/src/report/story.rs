@@ -1,0 +1,195 @@
+//! From events to the lines of a story: requests joined with their answers, facts and faults in words.
+
+use std::collections::BTreeMap;
+
+use super::Report;
+use super::quiet::{Quiet, Telling};
+use super::words;
+use crate::time::SimTime;
+use crate::trace::{Event, NodeId, What};
+use squall_protocol::Fact;
+
+/// A path longer than this many characters is cut.
+const PATH_CHARS_MAX: usize = 100;
+
+/// One line of a story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) at: SimTime,
+    pub(crate) node: NodeId,
+    pub(crate) text: String,
+    /// Set for what repeats: lines that follow each other and agree in it may be told as one.
+    pub(crate) series: Option<Series>,
+    /// Whom or what the line is about: nodes, agents, sessions, jobs.
+    pub(crate) about: Vec<String>,
+}
+
+/// What makes lines alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Series {
+    /// What is done again and again, such as polling a queue.
+    pub(crate) what: String,
+    /// How it came out; a different outcome begins a new series.
+    pub(crate) outcome: String,
+}
+
+/// The story of a run, by time.
+pub(crate) fn lines(report: &Report<'_>) -> Vec<Line> {
+    let ended = &report.trial.ended;
+    let mut teller = Teller {
+        report,
+        quiet: Quiet::of(&ended.journal, &report.trial.outcome.verdict),
+        open: BTreeMap::new(),
+        lines: Vec::new(),
+    };
+    ended.events.iter().for_each(|event| teller.hear(event));
+    let unanswered = std::mem::take(&mut teller.open);
+    unanswered.values().for_each(|request| teller.unanswered(request));
+    teller.lines.sort_by_key(|line| line.at);
+    teller.lines
+}
+
+struct Teller<'a> {
+    report: &'a Report<'a>,
+    quiet: Quiet,
+    /// Requests that wait for their answer, by their number.
+    open: BTreeMap<u64, Request>,
+    lines: Vec<Line>,
+}
+
+struct Request {
+    sent_at: SimTime,
+    node: NodeId,
+    method: String,
+    url: String,
+}
+
+impl Teller<'_> {
+    fn hear(&mut self, event: &Event) {
+        match &event.what {
+            What::RequestSent { id, to, method, path } => {
+                let (method, url) = (method.clone(), format!("{to}{path}"));
+                self.open.insert(*id, Request { sent_at: event.at, node: event.node, method, url });
+            }
+            What::Answered { id, status } => self.answered(event.at, *id, &status.to_string()),
+            What::RequestFailed { id, error } => self.answered(event.at, *id, &format!("failed: {error}")),
+            What::RequestDropped { id } => self.answered(event.at, *id, "its sender stops waiting"),
+            What::ProcessStarted { process } => self.lifecycle(event, format!("process {process} starts")),
+            What::ProcessEnded { process, how } => self.lifecycle(event, format!("process {process} {how}")),
+            What::Fault { fault, kind, what } => self.fault(event, *fault, kind, what),
+            What::Fact { fact } => self.fact(event, fact),
+            What::Log { level, message } if is_told(level) => {
+                let what = format!("{}: {}", self.name(event.node), without_digits(message));
+                self.tell_again(event, format!("{level}: {message}"), what, level.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, at: SimTime, id: u64, outcome: &str) {
+        let Some(request) = self.open.remove(&id) else { return };
+        let took = words::duration(at.since(request.sent_at));
+        self.request(&request, at, outcome, &format!("after {took}"));
+    }
+
+    fn unanswered(&mut self, request: &Request) {
+        self.request(request, request.sent_at, "no answer", "before the end");
+    }
+
+    fn request(&mut self, request: &Request, at: SimTime, outcome: &str, took: &str) {
+        let Request { node, method, url, .. } = request;
+        let path = url.split('?').next().unwrap_or(url);
+        let what = format!("{}: {method} {}", self.name(*node), without_digits(path));
+        let text = format!("{method} {} → {outcome} {took}", cut(url));
+        let series = Some(Series { what, outcome: outcome.to_owned() });
+        self.lines.push(Line { at, node: *node, text, series, about: vec![self.name(*node)] });
+    }
+
+    fn lifecycle(&mut self, event: &Event, text: String) {
+        let about = vec![self.name(event.node)];
+        self.lines.push(Line { at: event.at, node: event.node, text, series: None, about });
+    }
+
+    fn fault(&mut self, event: &Event, id: usize, family: &str, what: &str) {
+        let fault = self.report.case.plan.faults.get(id);
+        let (text, about) = match (what, fault) {
+            ("begins", Some(fault)) => {
+                let target = [&fault.target.node, &fault.target.peer];
+                let about = target.into_iter().flatten().cloned().collect();
+                (format!("fault {id} begins: {}", words::fault(fault)), about)
+            }
+            _ => (format!("fault {id} ({family}) {what}"), vec![self.name(event.node)]),
+        };
+        let series = (what != "begins" && what != "ends")
+            .then(|| Series { what: format!("fault {id}"), outcome: what.to_owned() });
+        self.lines.push(Line { at: event.at, node: event.node, text, series, about });
+    }
+
+    fn fact(&mut self, event: &Event, fact: &Fact) {
+        match self.quiet.telling(fact) {
+            Telling::Nothing => return,
+            Telling::JobDone(job, quiet) => {
+                let (queued, agent) = (quiet.queued_at, &quiet.agent);
+                let text = format!("{job}, queued at {queued}, has been done by {agent}: nothing of note");
+                let what = format!("jobs done by {agent}");
+                return self.tell_again(event, text, what, String::new());
+            }
+            Telling::Full => {}
+        }
+        let text = words::fact(fact);
+        match routine(fact) {
+            Some((subject, outcome)) => {
+                let series = Some(Series { what: subject.clone(), outcome });
+                self.lines.push(Line { at: event.at, node: event.node, text, series, about: vec![subject] });
+            }
+            None => {
+                let about = subjects(fact);
+                self.lines.push(Line { at: event.at, node: event.node, text, series: None, about });
+            }
+        }
+    }
+
+    fn tell_again(&mut self, event: &Event, text: String, what: String, outcome: String) {
+        let (about, series) = (vec![self.name(event.node)], Some(Series { what, outcome }));
+        self.lines.push(Line { at: event.at, node: event.node, text, series, about });
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.report.trial.ended.nodes.get(node.0 as usize).cloned().unwrap_or_default()
+    }
+}
+
+fn is_told(level: &str) -> bool {
+    matches!(level, "error" | "warn" | "info")
+}
+
+/// Facts that say that something goes on as before: about whom, and how.
+fn routine(fact: &Fact) -> Option<(String, String)> {
+    match fact {
+        Fact::SessionRefreshed { session } => Some((session.to_string(), "refreshed".to_owned())),
+        Fact::LeaseRenewed { job, attempt, .. } => Some((job.to_string(), format!("renewed {attempt}"))),
+        Fact::AgentShown { agent, online, busy } => Some((format!("{agent} shown {online} {busy}"), String::new())),
+        _ => None,
+    }
+}
+
+/// Whom and what a fact names: every text in it.
+fn subjects(fact: &Fact) -> Vec<String> {
+    let told = serde_json::to_value(fact).expect("facts are plain data");
+    let fields = told.as_object().into_iter().flatten();
+    fields.filter(|(name, _)| *name != "fact").filter_map(|(_, value)| Some(value.as_str()?.to_owned())).collect()
+}
+
+/// Segments with digits in them are names of single things; without them a kind of request is left.
+fn without_digits(text: &str) -> String {
+    let plain = |word: &str| if word.contains(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
+    let parts: Vec<String> = text.split(['/', ' ']).map(plain).collect();
+    parts.join("/")
+}
+
+fn cut(path: &str) -> String {
+    match path.char_indices().nth(PATH_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
+    }
+}
