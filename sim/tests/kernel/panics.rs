@@ -24,7 +24,7 @@ fn a_panic_ends_the_world_and_says_who_what_and_where() {
     });
     let Halt::Panic { task, message } = ended.halt else { panic!("{:?}", ended.halt) };
     assert_eq!(task, "careless");
-    assert!(message.starts_with("no such thing (sim/tests/kernel.rs:"), "{message}");
+    assert!(message.starts_with("no such thing (sim/tests/kernel/panics.rs:"), "{message}");
     assert_eq!(ended.at, SimTime::from_secs(5));
 }
 
