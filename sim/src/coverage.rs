@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::invariant::Tallies;
 use crate::trial::Outcome;
 use crate::verdict::Severity;
 
@@ -13,8 +14,8 @@ use crate::verdict::Severity;
 pub struct Coverage {
     /// By family of faults.
     pub families: BTreeMap<String, Family>,
-    /// How many things each invariant applied to, by its name.
-    pub subjects: BTreeMap<String, u64>,
+    /// What each invariant applied to.
+    pub tallies: Tallies,
     /// The failures that were found, by fingerprint.
     pub fingerprints: BTreeMap<String, Found>,
     /// Trials.
@@ -66,7 +67,12 @@ pub enum Gap {
     /// An invariant never had anything to judge.
     NoSubject {
         /// The invariant's name.
-        invariant: String,
+        invariant: &'static str,
+    },
+    /// What some run should have shown, and none did.
+    NeverShown {
+        /// The invariant's name.
+        invariant: &'static str,
     },
     /// Jobs were queued, and none was ever begun.
     NoJobRan {
@@ -91,9 +97,7 @@ impl Coverage {
             family.effective += u64::from(fault.effects > 0);
             family.effects += fault.effects;
         }
-        for (invariant, subjects) in &outcome.subjects {
-            *self.subjects.entry(invariant.clone()).or_default() += subjects;
-        }
+        self.tallies.add(&outcome.tallies);
         if let Some(worst) = outcome.verdict.worst() {
             let first = Found { verdict: worst.severity, trials: 0, first_seed: outcome.seed };
             self.fingerprints.entry(worst.fingerprint()).or_insert(first).trials += 1;
@@ -114,8 +118,8 @@ impl Coverage {
         }
         let idle = self.families.iter().filter(|(_, family)| family.drawn > 0 && family.effective == 0);
         gaps.extend(idle.map(|(name, family)| Gap::NoEffect { family: name.clone(), drawn: family.drawn }));
-        let unjudged = self.subjects.iter().filter(|(_, subjects)| **subjects == 0);
-        gaps.extend(unjudged.map(|(name, _)| Gap::NoSubject { invariant: name.clone() }));
+        gaps.extend(self.tallies.without_subject().map(|tally| Gap::NoSubject { invariant: tally.invariant }));
+        gaps.extend(self.tallies.never_shown().map(|tally| Gap::NeverShown { invariant: tally.invariant }));
         gaps
     }
 }
@@ -130,6 +134,7 @@ impl fmt::Display for Gap {
             Gap::NoSubject { invariant } => {
                 write!(to, "invariant {invariant} never had anything to judge, so it proves nothing here")
             }
+            Gap::NeverShown { invariant } => write!(to, "no run showed {invariant}"),
             Gap::NoJobRan { queued } => write!(to, "{queued} jobs were queued and none was ever started"),
             Gap::NoExchange => write!(to, "no request was ever answered"),
         }
@@ -139,6 +144,7 @@ impl fmt::Display for Gap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invariant::{Kind, Tally};
     use crate::time::SimTime;
     use crate::trial::FaultRecord;
     use crate::verdict::{Finding, Verdict};
@@ -161,7 +167,10 @@ mod tests {
             ended_at: SimTime::ZERO,
             exchanges: 1,
             faults: vec![FaultRecord { family: "crash".to_owned(), began: true, effects }],
-            subjects: BTreeMap::from([("every-job-ends".to_owned(), effects)]),
+            tallies: vec![
+                Tally { invariant: "every-job-ends", kind: Kind::Always, subjects: effects, breaches: 0 },
+                Tally { invariant: "lease-expires", kind: Kind::Sometimes, subjects: effects, breaches: 0 },
+            ],
             jobs_queued: 2,
             jobs_started: effects,
         }
@@ -173,8 +182,9 @@ mod tests {
         assert_eq!(coverage.gaps(), [Gap::NoTrial]);
         coverage.add(&outcome(7, 0));
         let no_effect = Gap::NoEffect { family: "crash".to_owned(), drawn: 1 };
-        let no_subject = Gap::NoSubject { invariant: "every-job-ends".to_owned() };
-        assert_eq!(coverage.gaps(), [Gap::NoJobRan { queued: 2 }, no_effect, no_subject]);
+        let no_subject = Gap::NoSubject { invariant: "every-job-ends" };
+        let never_shown = Gap::NeverShown { invariant: "lease-expires" };
+        assert_eq!(coverage.gaps(), [Gap::NoJobRan { queued: 2 }, no_effect, no_subject, never_shown]);
         coverage.add(&outcome(8, 3));
         assert_eq!(coverage.gaps(), []);
         assert_eq!(coverage.families["crash"], Family { drawn: 2, began: 2, effective: 1, effects: 3 });

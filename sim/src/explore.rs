@@ -18,7 +18,7 @@ use crate::kernel::lock;
 use crate::scenario::Scenario;
 use crate::stopwatch::Stopwatch;
 use crate::trial::{self, Outcome};
-use crate::verdict::{Severity, Verdict};
+use crate::verdict::Severity;
 
 /// How many seeds a fast worker may be ahead of the slowest: bounds what waits for its turn to be delivered.
 const AHEAD_MAX: u64 = 1_024;
@@ -58,15 +58,24 @@ impl Campaign {
         }
     }
 
+    /// How many seeds there are in this shard, if that is limited.
+    pub fn seeds_in_shard(&self) -> Option<u64> {
+        let (seeds, of) = (self.seeds?.get(), self.shard.of.get());
+        Some(seeds / of + u64::from(self.to_first() < seeds % of))
+    }
+
     /// The seeds of this shard, in order.
     fn seeds(&self) -> impl Iterator<Item = u64> + use<> {
         let last = self.seeds.map_or(u64::MAX, |seeds| self.start.saturating_add(seeds.get() - 1));
-        let Shard { index, of } = self.shard;
-        let of = of.get();
-        let (wanted, here) = (index - 1, self.start % of);
-        let to_first = if wanted >= here { wanted - here } else { of - (here - wanted) };
-        let first = self.start.checked_add(to_first);
+        let (of, first) = (self.shard.of.get(), self.start.checked_add(self.to_first()));
         std::iter::successors(first, move |seed| seed.checked_add(of)).take_while(move |seed| *seed <= last)
+    }
+
+    /// How far the shard's first seed is from the campaign's.
+    fn to_first(&self) -> u64 {
+        let Shard { index, of } = self.shard;
+        let (wanted, here) = (index - 1, self.start % of);
+        if wanted >= here { wanted - here } else { of.get() - (here - wanted) }
     }
 }
 
@@ -213,9 +222,7 @@ fn check(scenario: &dyn Scenario, outcome: &mut Outcome) {
     }
     let case = scenario.generate(outcome.seed, &outcome.variant);
     if let Ok(Some(difference)) = determinism::check_again(scenario, &case, &outcome.digest) {
-        let mut findings = std::mem::take(&mut outcome.verdict.findings);
-        findings.push(difference.finding());
-        outcome.verdict = Verdict::of(findings);
+        outcome.verdict.add(difference.finding());
     }
 }
 
@@ -293,7 +300,12 @@ mod tests {
 
     fn seeds_of(start: u64, seeds: u64, shard: &str) -> Vec<u64> {
         let shard = shard.parse().expect("a shard");
-        Campaign { start, shard, ..Campaign::of("upstream", NonZeroU64::new(seeds).expect("some")) }.seeds().collect()
+        let campaign = Campaign { start, shard, ..Campaign::of("upstream", NonZeroU64::new(seeds).expect("some")) };
+        let all: Vec<u64> = campaign.seeds().collect();
+        if start.checked_add(seeds).is_some() {
+            assert_eq!(campaign.seeds_in_shard(), Some(all.len() as u64));
+        }
+        all
     }
 
     #[test]

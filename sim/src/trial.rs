@@ -1,11 +1,9 @@
 //! One trial: a case of a scenario is run in a world and judged.
 
-use std::collections::BTreeMap;
-
 use squall_protocol::Fact;
 
 use crate::case::Case;
-use crate::invariant::{self, History, Invariant, Kind};
+use crate::invariant::{self, History, Invariant, Kind, Tally};
 use crate::kernel::Halt;
 use crate::panics;
 use crate::scenario::{CaseError, Scenario};
@@ -48,8 +46,8 @@ pub struct Outcome {
     pub exchanges: u64,
     /// The faults of the plan, in its order.
     pub faults: Vec<FaultRecord>,
-    /// How many things each invariant applied to, by its name.
-    pub subjects: BTreeMap<String, u64>,
+    /// What each invariant applied to.
+    pub tallies: Vec<Tally>,
     /// Jobs that were queued.
     pub jobs_queued: u64,
     /// Executions of jobs that were begun.
@@ -74,8 +72,8 @@ impl Outcome {
     }
 
     /// The outcome of a seed that never became a world.
-    pub(crate) fn broken(scenario: &dyn Scenario, variant: &str, seed: u64, task: &str, message: String) -> Self {
-        let halt = Halt::Panic { task: task.to_owned(), message };
+    fn broken(scenario: &dyn Scenario, variant: &str, seed: u64, message: String) -> Self {
+        let halt = Halt::Panic { task: "the generator of cases".to_owned(), message };
         Self {
             scenario: scenario.name().to_owned(),
             variant: variant.to_owned(),
@@ -85,7 +83,7 @@ impl Outcome {
             ended_at: SimTime::ZERO,
             exchanges: 0,
             faults: Vec::new(),
-            subjects: BTreeMap::new(),
+            tallies: Vec::new(),
             jobs_queued: 0,
             jobs_started: 0,
         }
@@ -114,7 +112,7 @@ pub fn run(scenario: &dyn Scenario, case: &Case, keep: Keep) -> Result<Trial, Ca
         return Err(misfit);
     }
     let ended = ended.unwrap_or_else(never_ended);
-    let (verdict, subjects) = judge(scenario, case, &ended);
+    let (verdict, tallies) = judge(scenario, case, &ended);
     let count = |counts: fn(&Fact) -> bool| ended.journal.iter().filter(|entry| counts(&entry.fact)).count() as u64;
     let outcome = Outcome {
         scenario: case.scenario.clone(),
@@ -125,7 +123,7 @@ pub fn run(scenario: &dyn Scenario, case: &Case, keep: Keep) -> Result<Trial, Ca
         ended_at: ended.at,
         exchanges: ended.exchanges,
         faults: records(case, &ended),
-        subjects,
+        tallies,
         jobs_queued: count(|fact| matches!(fact, Fact::JobQueued { .. })),
         jobs_started: count(|fact| matches!(fact, Fact::JobStarted { .. })),
     };
@@ -134,16 +132,23 @@ pub fn run(scenario: &dyn Scenario, case: &Case, keep: Keep) -> Result<Trial, Ca
 
 /// Runs the case that a seed stands for. Whatever is wrong with it is a verdict, too.
 pub fn run_seed(scenario: &dyn Scenario, variant: &str, seed: u64) -> Outcome {
-    let broken = |task: &str, message| Outcome::broken(scenario, variant, seed, task, message);
-    let case = match caught("the generator of cases", || scenario.generate(seed, variant)) {
-        Ok(case) => case,
-        Err(Halt::Panic { task, message }) => return broken(&task, message),
-        Err(halt) => return broken("the generator of cases", format!("{halt:?}")),
-    };
-    match run(scenario, &case, Keep::Digest) {
-        Ok(trial) => trial.outcome,
-        Err(misfit) => broken("the generator of cases", misfit.to_string()),
+    match generate(scenario, variant, seed) {
+        Ok(case) => match run(scenario, &case, Keep::Digest) {
+            Ok(trial) => trial.outcome,
+            Err(misfit) => Outcome::broken(scenario, variant, seed, misfit.to_string()),
+        },
+        Err(broken) => *broken,
     }
+}
+
+/// The case that a seed stands for.
+///
+/// # Errors
+/// A verdict, when the scenario panics over it.
+pub fn generate(scenario: &dyn Scenario, variant: &str, seed: u64) -> Result<Case, Box<Outcome>> {
+    panics::keep_quiet();
+    panics::caught(|| scenario.generate(seed, variant))
+        .map_err(|thrown| Box::new(Outcome::broken(scenario, variant, seed, thrown.to_string())))
 }
 
 fn furnish(scenario: &dyn Scenario, case: &Case, world: &World) -> Result<(), CaseError> {
@@ -155,7 +160,7 @@ fn furnish(scenario: &dyn Scenario, case: &Case, world: &World) -> Result<(), Ca
     })
 }
 
-fn judge(scenario: &dyn Scenario, case: &Case, ended: &Ended) -> (Verdict, BTreeMap<String, u64>) {
+fn judge(scenario: &dyn Scenario, case: &Case, ended: &Ended) -> (Verdict, Vec<Tally>) {
     let mut findings = Vec::from_iter(of_halt(&ended.halt, ended.at));
     let judged = caught("the judge", || {
         let invariants = scenario.invariants(case);
@@ -163,17 +168,17 @@ fn judge(scenario: &dyn Scenario, case: &Case, ended: &Ended) -> (Verdict, BTree
         let history = History { journal: &ended.journal, heal_at, end: end_of(case, ended) };
         invariant::judge(&applicable(invariants, &ended.halt), &history)
     });
-    let subjects = match judged {
+    let tallies = match judged {
         Ok(judged) => {
             findings.extend(judged.verdict.findings);
-            judged.tallies.into_iter().map(|tally| (tally.invariant.to_owned(), tally.subjects)).collect()
+            judged.tallies
         }
         Err(halt) => {
             findings.extend(of_halt(&halt, ended.at));
-            BTreeMap::new()
+            Vec::new()
         }
     };
-    (Verdict::of(findings), subjects)
+    (Verdict::of(findings), tallies)
 }
 
 /// A run that was cut short says nothing about what would still have happened.

@@ -73,6 +73,12 @@ impl Verdict {
         Self { findings }
     }
 
+    /// Adds a finding in its place.
+    pub fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+        *self = Self::of(std::mem::take(&mut self.findings));
+    }
+
     /// The finding that the verdict is named after.
     pub fn worst(&self) -> Option<&Finding> {
         self.findings.first()

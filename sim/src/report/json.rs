@@ -75,7 +75,7 @@ struct CampaignLine<'a> {
     exchanges: u64,
     fingerprints: &'a BTreeMap<String, Found>,
     families: &'a BTreeMap<String, Family>,
-    invariants: &'a BTreeMap<String, u64>,
+    invariants: BTreeMap<&'static str, u64>,
     gaps: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ impl<'a> CampaignLine<'a> {
             exchanges: campaign.coverage.exchanges,
             fingerprints: &campaign.coverage.fingerprints,
             families: &campaign.coverage.families,
-            invariants: &campaign.coverage.subjects,
+            invariants: campaign.coverage.tallies.iter().map(|tally| (tally.invariant, tally.subjects)).collect(),
             gaps: campaign.coverage.gaps().iter().map(ToString::to_string).collect(),
         }
     }

@@ -18,8 +18,8 @@ pub(crate) fn fold(lines: Vec<Line>) -> Vec<Line> {
             Some([_, again @ ..]) if again.len() + 1 >= SUMMARY_FROM => {
                 folded.push(line.clone());
                 let (second, last) = (&lines[again[0]], &lines[again[again.len() - 1]]);
-                let text = format!("… {} more like it, the last at {}", again.len(), last.at);
-                folded.push(Line { at: second.at, text, series: None, ..line.clone() });
+                let text = format!("{} (and {} more like it, the last at {})", second.text, again.len() - 1, last.at);
+                folded.push(Line { text, series: None, ..second.clone() });
             }
             Some(few) => folded.extend(few.iter().map(|place| lines[*place].clone())),
             None => folded.push(line.clone()),
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn many_polls_are_two_lines() {
         let polls = (0..41).map(|second| poll(second, "a", "202")).collect();
-        assert_eq!(texts(polls), ["a GET 202", "… 40 more like it, the last at 0:00:40.000"]);
+        assert_eq!(texts(polls), ["a GET 202", "a GET 202 (and 39 more like it, the last at 0:00:40.000)"]);
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         lines.push(poll(8, "a", "202"));
         let told = [
             "a GET 202",
-            "… 3 more like it, the last at 0:00:04.000",
+            "a GET 202 (and 2 more like it, the last at 0:00:04.000)",
             "b crashes",
             "a GET 503",
             "a GET 202",

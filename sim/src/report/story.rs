@@ -1,10 +1,11 @@
 //! From events to the lines of a story: requests joined with their answers, facts and faults in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
 use super::quiet::{Quiet, Telling};
 use super::words;
+use crate::journal::Entry;
 use crate::time::SimTime;
 use crate::trace::{Event, NodeId, What};
 use squall_protocol::Fact;
@@ -39,6 +40,7 @@ pub(crate) fn lines(report: &Report<'_>) -> Vec<Line> {
     let mut teller = Teller {
         report,
         quiet: Quiet::of(&ended.journal, &report.trial.outcome.verdict),
+        told_by_supervisors: told_by_supervisors(&ended.journal),
         open: BTreeMap::new(),
         lines: Vec::new(),
     };
@@ -52,6 +54,8 @@ pub(crate) fn lines(report: &Report<'_>) -> Vec<Line> {
 struct Teller<'a> {
     report: &'a Report<'a>,
     quiet: Quiet,
+    /// Where and when supervisors tell of the start or the end of a process.
+    told_by_supervisors: BTreeSet<(SimTime, NodeId)>,
     /// Requests that wait for their answer, by their number.
     open: BTreeMap<u64, Request>,
     lines: Vec<Line>,
@@ -77,6 +81,12 @@ impl Teller<'_> {
             What::ProcessStarted { process } => self.lifecycle(event, format!("process {process} starts")),
             What::ProcessEnded { process, how } => self.lifecycle(event, format!("process {process} {how}")),
             What::Fault { fault, kind, what } => self.fault(event, *fault, kind, what),
+            What::Healed => {
+                let text = "every fault is over".to_owned();
+                self.lines.push(Line { at: event.at, node: event.node, text, series: None, about: Vec::new() });
+            }
+            // Sums over the whole run, written at its end: for invariants, not for readers.
+            What::Fact { fact: Fact::ClientLoad { .. } | Fact::MinuteLoad { .. } } => {}
             What::Fact { fact } => self.fact(event, fact),
             What::Log { level, message } if is_told(level) => {
                 let what = format!("{}: {}", self.name(event.node), without_digits(message));
@@ -106,6 +116,9 @@ impl Teller<'_> {
     }
 
     fn lifecycle(&mut self, event: &Event, text: String) {
+        if self.told_by_supervisors.contains(&(event.at, event.node)) {
+            return;
+        }
         let about = vec![self.name(event.node)];
         self.lines.push(Line { at: event.at, node: event.node, text, series: None, about });
     }
@@ -157,6 +170,11 @@ impl Teller<'_> {
     fn name(&self, node: NodeId) -> String {
         self.report.trial.ended.nodes.get(node.0 as usize).cloned().unwrap_or_default()
     }
+}
+
+fn told_by_supervisors(journal: &[Entry]) -> BTreeSet<(SimTime, NodeId)> {
+    let of_supervisor = |entry: &&Entry| matches!(entry.fact, Fact::AgentUp { .. } | Fact::AgentDown { .. });
+    journal.iter().filter(of_supervisor).map(|entry| (entry.at, entry.node)).collect()
 }
 
 fn is_told(level: &str) -> bool {

@@ -60,7 +60,8 @@ pub fn fault(fault: &Fault) -> String {
         FaultKind::Stop { service, grace_ms } => {
             format!("{service} on {node} is asked to stop, and killed {grace_ms} ms later")
         }
-        FaultKind::Pause => format!("{node} is suspended"),
+        FaultKind::Pause => format!("{node} is paused"),
+        FaultKind::Suspend => format!("{node} falls asleep"),
         FaultKind::ClockStep { by_ms } => format!("the wall clock of {node} jumps by {by_ms} ms"),
         FaultKind::ClockDrift { ppm } => format!("the clocks of {node} gain {ppm} millionths"),
         FaultKind::DiskFull => format!("the disk of {node} is full"),
@@ -138,6 +139,8 @@ pub fn fact(fact: &Fact) -> String {
         Fact::AgentDown { agent, code: Some(code) } => format!("{agent} ends with exit code {code}"),
         Fact::AgentDown { agent, code: None } => format!("{agent} is killed"),
         Fact::AgentStopped { agent } => format!("{agent} will not be started again by its supervisor"),
+        Fact::AgentStopRequested { agent } => format!("{agent} is asked to stop, and not to start again for now"),
+        Fact::AgentDismissed { agent } => format!("{agent} is told to stop for good"),
         Fact::AgentShown { agent, online, busy } => {
             let online = if *online { "online" } else { "offline" };
             let busy = if *busy { "busy" } else { "idle" };

@@ -1,0 +1,138 @@
+//! The command line. It works on any list of scenarios, so a program with scenarios of its own has it, too.
+
+mod explore;
+mod interrupt;
+mod list;
+mod output;
+mod progress;
+mod refusal;
+mod replay;
+mod tables;
+mod values;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use squall_sim::scenario::Scenario;
+use squall_sim::verdict::Severity;
+
+use self::refusal::Refusal;
+
+/// The exit code of bad usage.
+const BAD_USAGE: u8 = 2;
+
+/// Deterministic simulation testing of agents that hold a session, take jobs on a lease and retry over a bad network.
+///
+/// One seed makes a case, a case runs real agent code against a real HTTP server over a simulated network with faults,
+/// and a verdict comes out that anyone can replay.
+///
+/// Exit codes: 0 pass, 1 violation, 3 stuck, 4 nondeterministic, 5 panic, 2 bad usage.
+#[derive(Debug, Parser)]
+#[command(name = "squall", version, disable_help_subcommand = true, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List scenarios, bugs, faults, invariants and policies.
+    List(list::Arguments),
+    /// Run many seeds and tell what fails.
+    Explore(explore::Arguments),
+    /// Run one seed, or one case from a file, and tell its story.
+    Replay(replay::Arguments),
+}
+
+/// Which of two designs is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Variant {
+    /// As the real project has it.
+    Upstream,
+    /// Repaired.
+    Hardened,
+}
+
+impl Variant {
+    const ALL: [Variant; 2] = [Variant::Upstream, Variant::Hardened];
+
+    fn name(self) -> &'static str {
+        match self {
+            Variant::Upstream => "upstream",
+            Variant::Hardened => "hardened",
+        }
+    }
+}
+
+/// Where the command line prints to, and how it learns that it is to end.
+pub struct Surroundings<'a> {
+    /// For results.
+    pub out: &'a mut dyn Write,
+    /// For everything else.
+    pub err: &'a mut dyn Write,
+    /// Starts to watch for Ctrl-C, and gives the flag that it sets.
+    pub interrupted: fn() -> &'static AtomicBool,
+}
+
+/// Runs the command line of this process over some scenarios.
+pub fn main(scenarios: &[&'static dyn Scenario]) -> ExitCode {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted: interrupt::watch };
+    ExitCode::from(run(std::env::args_os(), scenarios, &mut around))
+}
+
+/// Runs a command line over some scenarios. The first argument is the program's name.
+///
+/// Returns the exit code.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    scenarios: &[&'static dyn Scenario],
+    around: &mut Surroundings<'_>,
+) -> u8 {
+    let done = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => match arguments.command {
+            Command::List(arguments) => list::run(&arguments, scenarios, around),
+            Command::Explore(arguments) => explore::run(&arguments, scenarios, around),
+            Command::Replay(arguments) => replay::run(&arguments, scenarios, around),
+        },
+        Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error)),
+        Err(help) => around.out.write_all(help.to_string().as_bytes()).map(|()| 0).map_err(Refusal::from),
+    };
+    match done {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(Refusal::OutputClosed) => 0,
+        Err(refusal) => {
+            // There is nobody left to tell when even that fails.
+            let _ = writeln!(around.err, "squall: {refusal}");
+            BAD_USAGE
+        }
+    }
+}
+
+/// The exit code that tells a verdict.
+fn exit_code(severity: Severity) -> u8 {
+    match severity {
+        Severity::Pass => 0,
+        Severity::Violation => 1,
+        Severity::Stuck => 3,
+        Severity::Nondeterminism => 4,
+        Severity::Panic => 5,
+    }
+}
+
+/// The scenario of this name.
+fn named(name: &str, scenarios: &[&'static dyn Scenario]) -> Result<&'static dyn Scenario, Refusal> {
+    scenarios.iter().find(|scenario| scenario.name() == name).copied().ok_or_else(|| Refusal::NoSuchScenario {
+        name: name.to_owned(),
+        known: scenarios.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// The command that runs a seed again.
+fn replay_command(scenario: &str, seed: u64, variant: &str) -> String {
+    format!("squall replay {scenario} {seed} --variant {variant}")
+}

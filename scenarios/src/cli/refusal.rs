@@ -1,0 +1,69 @@
+//! Why a command is not carried out: one sentence on what was wrong and what is accepted.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ErrorKind};
+use squall_sim::case_file::CaseFileError;
+use squall_sim::scenario::CaseError;
+use thiserror::Error;
+
+/// Why a command is not carried out.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    Usage(String),
+    #[error("no scenario is called {name:?}; there are: {known}")]
+    NoSuchScenario { name: String, known: String },
+    #[error("{text:?} is no seed; a seed is a whole number from 0 to {}", u64::MAX)]
+    NoSeed { text: String },
+    #[error("replay needs a seed after the scenario's name, as in `squall replay {scenario} 7`, or a case file alone")]
+    SeedMissing { scenario: String },
+    #[error("a case file says itself which variant it is; leave --variant {variant} out")]
+    VariantOfCaseFile { variant: &'static str },
+    #[error("cannot read the case file {}: {why}", path.display())]
+    Unreadable { path: PathBuf, why: io::Error },
+    #[error("{} is no case file: {why}", path.display())]
+    CaseFile { path: PathBuf, why: CaseFileError },
+    #[error(transparent)]
+    Misfit(#[from] CaseError),
+    #[error("cannot write to {}: {why}; --out takes a place in a folder that can be written", path.display())]
+    Unwritable { path: PathBuf, why: io::Error },
+    #[error("no seed is left: --start {start} with --seeds {seeds} goes beyond {}, the last seed", u64::MAX)]
+    BeyondLastSeed { start: u64, seeds: u64 },
+    #[error("cannot print the result: {0}")]
+    Output(io::Error),
+    /// Nobody reads our output any more.
+    #[error("the output is closed")]
+    OutputClosed,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Refusal::OutputClosed,
+            _ => Refusal::Output(error),
+        }
+    }
+}
+
+impl Refusal {
+    /// What the parser of arguments has to say, in one line.
+    pub(crate) fn of_clap(error: &clap::Error) -> Self {
+        const COMMANDS: &str = "the commands are list, explore and replay";
+        Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+            (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
+            (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
+                format!("no command is given; {COMMANDS}, and `squall --help` explains them")
+            }
+            _ => in_one_line(&error.to_string()),
+        })
+    }
+}
+
+fn in_one_line(told: &str) -> String {
+    let told = told.split("\n\nUsage:").next().unwrap_or(told);
+    let told = told.split("\n\nFor more information").next().unwrap_or(told);
+    let lines: Vec<&str> = told.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
+}
