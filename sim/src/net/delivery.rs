@@ -256,7 +256,7 @@ impl Net {
         self.look_again_at(connection, writer, again);
     }
 
-    /// A machine that was suspended sends again what it was about to. Its own time stood still meanwhile.
+    /// A machine that was suspended sends again what it was about to, and has come no closer to giving up.
     pub(super) fn resume_sending(&self, state: &mut State, node: NodeId) {
         let now = self.kernel.now();
         for (_, connection) in &mut state.connections {
@@ -285,7 +285,7 @@ impl Net {
         let answered_anyway = pipe.under_way_bytes > 0 || pipe.unacknowledged.is_some();
         let now = self.kernel.now();
         if answered_anyway || state.hosts[&from].frozen {
-            // Retransmission finds a silent peer by itself; and a suspended machine's own time stands still.
+            // Retransmission finds a silent peer by itself, and a suspended machine asks nothing.
         } else if !self.is_open(state, from, to) || !self.is_open(state, to, from) {
             let since = *probe.silent_since.get_or_insert(now);
             if now.since(since) >= RETRANSMIT_LIMIT {

@@ -74,16 +74,27 @@ fn a_sleep_that_a_clock_slows_down_under_takes_longer() {
 }
 
 #[test]
-fn a_suspended_machine_s_wall_time_goes_on_and_its_monotonic_time_does_not() {
+fn a_sleeping_machine_s_wall_time_goes_on_and_its_monotonic_time_does_not() {
     on_a_node(|world, node| async move {
         world.sleep(secs(1)).await;
-        node.freeze();
+        node.fall_asleep();
         world.sleep(secs(100)).await;
         assert_eq!(node.clock().mono().since_start(), secs(1));
         node.thaw();
         assert_eq!(node.clock().wall(), true_wall(world.now()));
         world.sleep(secs(1)).await;
         assert_eq!(node.clock().mono().since_start(), secs(2));
+    });
+}
+
+#[test]
+fn both_clocks_of_a_frozen_machine_go_on() {
+    on_a_node(|world, node| async move {
+        node.freeze();
+        world.sleep(secs(100)).await;
+        node.thaw();
+        assert_eq!(node.clock().wall(), true_wall(world.now()));
+        assert_eq!(node.clock().mono().since_start(), secs(100));
     });
 }
 

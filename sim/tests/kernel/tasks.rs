@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select;
-use squall_sim::{Halt, SimTime, World};
+use squall_sim::{Halt, Node, SimTime, World};
 
 use crate::{END, Told, secs, take, tell, world};
 
@@ -60,8 +60,8 @@ fn a_process_on_a_machine_that_is_down_never_runs() {
     assert_eq!(take(&told), [""; 0]);
 }
 
-#[test]
-fn a_frozen_process_wakes_late_and_its_sleep_takes_as_long_as_its_clock_says() {
+/// When a sleep of ten seconds ends whose machine is suspended for a minute, four seconds into it.
+fn sleep_ends(suspend: fn(&Node) -> usize) -> Vec<SimTime> {
     let told = Told::default();
     let telling = told.clone();
     world(|world| {
@@ -72,14 +72,24 @@ fn a_frozen_process_wakes_late_and_its_sleep_takes_as_long_as_its_clock_says() {
             tell(&telling, seen.now());
         });
         let world = world.clone();
-        world.clone().spawn("freezer", async move {
+        world.clone().spawn("suspender", async move {
             world.sleep(secs(4)).await;
-            assert_eq!(node.freeze(), 1);
+            assert_eq!(suspend(&node), 1);
             world.sleep(secs(60)).await;
             node.thaw();
         });
     });
-    assert_eq!(take(&told), [SimTime::from_secs(70)]);
+    take(&told)
+}
+
+#[test]
+fn a_timer_of_a_frozen_machine_is_late() {
+    assert_eq!(sleep_ends(Node::freeze), [SimTime::from_secs(64)]);
+}
+
+#[test]
+fn a_timer_of_a_machine_that_fell_asleep_has_not_noticed() {
+    assert_eq!(sleep_ends(Node::fall_asleep), [SimTime::from_secs(70)]);
 }
 
 #[test]
