@@ -150,7 +150,8 @@ impl Teller<'_> {
                 let (queued, agent) = (quiet.queued_at, &quiet.agent);
                 let text = format!("{job}, queued at {queued}, has been done by {agent}: nothing of note");
                 let what = format!("jobs done by {agent}");
-                return self.tell_again(event, text, what, String::new());
+                let (series, about) = (Some(Series { what, outcome: String::new() }), vec![agent.to_string()]);
+                return self.lines.push(Line { at: event.at, node: event.node, text, series, about });
             }
             Telling::Full => {}
         }

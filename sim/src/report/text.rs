@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::ops::Range;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -181,6 +182,7 @@ fn asked(report: &Report<'_>, name: &str) -> Option<String> {
     let invariants = report.scenario.invariants(report.case);
     let invariant = invariants.iter().find(|invariant| invariant.name() == name)?;
     Some(match invariant.kind() {
+        Kind::EventuallyWithin(Duration::ZERO) => format!("{} (once the faults are over)", invariant.summary()),
         Kind::EventuallyWithin(bound) => {
             format!("{} (within {} after the faults are over)", invariant.summary(), words::duration(bound))
         }
