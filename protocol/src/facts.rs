@@ -149,6 +149,10 @@ pub enum Fact {
     AgentStopRequested { agent: Agent },
     /// Somebody who may do so told an agent to stop for good: its registration was deleted, or its work is done.
     AgentDismissed { agent: Agent },
+    /// A machine was suspended: nothing on it runs.
+    MachineSuspended { machine: Agent },
+    /// A machine goes on after it was suspended.
+    MachineResumed { machine: Agent },
     /// The server shows an agent as connected, and as busy or idle.
     AgentShown { agent: Agent, online: bool, busy: bool },
 

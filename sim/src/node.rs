@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 use futures_channel::oneshot;
-use squall_protocol::{Clock, Disk, Ledger, Random};
+use squall_protocol::{Clock, Disk, Fact, Ledger, Random};
 
 use crate::clock::NodeClock;
 use crate::disk::SimDisk;
@@ -224,15 +224,24 @@ impl Node {
         self.state.changed.notify(usize::MAX);
     }
 
-    /// The machine is suspended: no process runs, no packet is answered, monotonic time stands still.
+    /// The machine is suspended by whoever runs it: no process runs, no packet is answered. Both clocks go on, so every
+    /// timer that was due meanwhile is late.
     ///
     /// Returns how many processes stopped.
     pub fn freeze(&self) -> usize {
         self.set_frozen(true)
     }
 
+    /// As [`Node::freeze`], but the machine falls asleep by itself, as when a lid is closed: its monotonic clock stands
+    /// still as well.
+    pub fn fall_asleep(&self) -> usize {
+        self.state.clock.set_suspended(true);
+        self.set_frozen(true)
+    }
+
     /// The machine goes on after it was suspended.
     pub fn thaw(&self) {
+        self.state.clock.set_suspended(false);
         self.set_frozen(false);
     }
 
@@ -243,7 +252,11 @@ impl Node {
             power.processes.iter().copied().collect()
         };
         self.world.inner.net.host_frozen(self.id(), frozen);
-        self.state.clock.set_suspended(frozen);
+        let machine = self.name().into();
+        self.ledger().record(match frozen {
+            true => Fact::MachineSuspended { machine },
+            false => Fact::MachineResumed { machine },
+        });
         for process in &processes {
             self.world.inner.kernel.freeze(*process, frozen);
         }

@@ -147,10 +147,10 @@ impl Service {
         loop {
             let started = world.now();
             ledger.record(Fact::AgentUp { agent: self.agent.clone() });
-            let exit = self.run(main).await;
+            let (exit, stopped) = self.run(main).await;
             let code = if let Exit::Code(code) = exit { Some(code) } else { None };
             ledger.record(Fact::AgentDown { agent: self.agent.clone(), code });
-            if self.has_changed(boots) {
+            if self.has_changed(boots) || stopped {
                 return;
             }
             match rules.ended(exit, world.now().since(started)) {
@@ -177,7 +177,9 @@ impl Service {
         }
     }
 
-    async fn run(&self, main: &mut Main) -> Exit {
+    /// Runs the process, and says how it ended and whether somebody had asked it to. A start that was asked for meanwhile
+    /// waits for that end.
+    async fn run(&self, main: &mut Main) -> (Exit, bool) {
         let (process, ask) = self.node.new_process(&self.name);
         let (tell, told) = oneshot::channel();
         let running = main(process.clone());
@@ -187,9 +189,9 @@ impl Service {
         });
         lock(&self.state.control).running = Some((process.clone(), Some(ask)));
         let exit = told.await.map_or(Exit::Killed, Exit::Code);
-        lock(&self.state.control).running = None;
+        let ran = lock(&self.state.control).running.take();
         process.kill();
-        exit
+        (exit, ran.is_some_and(|(_, ask)| ask.is_none()))
     }
 
     fn is(&self, wanted: Wanted) -> bool {

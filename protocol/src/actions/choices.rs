@@ -7,6 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::server::{self, Policy};
+use crate::{lease, session};
+
 /// One field of [`Choices`].
 #[derive(Clone, Copy)]
 pub struct Choice {
@@ -428,6 +431,34 @@ choices! {
 }
 
 impl Choices {
+    /// The server's half of these choices: what a repaired runner sends makes sense only to a server that minds it.
+    ///
+    /// Sessions are never taken over, so that [`OnConflict`] and [`CreateReplay`] show.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            on_conflict: match self.create_replay {
+                CreateReplay::Blind => session::OnConflict::Refuse,
+                CreateReplay::Keyed => session::OnConflict::AnswerAgain,
+            },
+            completion: match self.complete_replay {
+                CompleteReplay::Blind => server::Completion::AsTheRuleSays,
+                CompleteReplay::Keyed => server::Completion::Idempotent,
+            },
+            fencing: match self.fencing {
+                Fencing::ZeroGuid => lease::Fencing::Ignored,
+                Fencing::LockToken => lease::Fencing::Checked,
+            },
+            acquire: match self.acquire_replay {
+                AcquireReplay::Blind => server::Acquire::AsTheRuleSays,
+                AcquireReplay::Keyed => server::Acquire::Idempotent,
+            },
+            session_delete: match self.session_delete {
+                SessionDelete::ByIdentity => server::SessionDelete::AsTheRuleSays,
+                SessionDelete::BySession => server::SessionDelete::Named,
+            },
+        }
+    }
+
     /// The repaired runner with the named field put back; `None` when there is no such field.
     pub fn hardened_but(name: &str) -> Option<Self> {
         let choice = Self::ALL.iter().find(|choice| choice.name == name)?;
@@ -461,6 +492,14 @@ mod tests {
             assert_eq!(differing[0].0, choice.name);
         }
         assert_eq!(Choices::hardened_but("no such field"), None);
+    }
+
+    #[test]
+    fn the_server_s_half_follows() {
+        assert_eq!(Choices::upstream().policy(), Policy::upstream());
+        let hardened = Policy { on_conflict: session::OnConflict::AnswerAgain, ..Policy::hardened() };
+        assert_eq!(Choices::hardened().policy(), hardened);
+        assert_eq!(Choices::hardened_but("fencing").unwrap().policy().fencing, lease::Fencing::Ignored);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use squall_protocol::actions::server::{
 };
 use squall_protocol::facts::Outcome;
 use squall_protocol::session::ConflictExtends;
+use squall_sim::fault::generate::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
 
@@ -127,7 +128,8 @@ fn swarm(parameters: &Parameters) -> Swarm {
             .map(|name| SystemFamily { name: name.to_owned(), nodes: nodes.clone(), amounts: 0..=0 })
             .to_vec(),
         nodes,
-        families: Vec::new(),
+        // A machine that falls asleep measures its lease with a clock that stands still: no client alone can be safe.
+        families: families().filter(|family| *family != "suspend").map(str::to_owned).collect(),
         begin_ms: 60_000..HEAL_MS - 120_000,
         heal_at_ms: HEAL_MS,
         faults_max: 24,

@@ -9,14 +9,14 @@ use squall_protocol::Workers;
 use squall_protocol::actions::agent::{self, Configuration, Machine};
 use squall_protocol::actions::server::{Encryption, JobSpec, Registration, Server};
 use squall_protocol::actions::supervisor::Supervision;
-use squall_protocol::actions::{Choices as RunnerChoices, RunnerService};
+use squall_protocol::actions::{Choices, RunnerService};
 use squall_protocol::facts::Job as JobName;
 use squall_protocol::jwt::PrivateKey;
 use squall_sim::fault::Phase;
 use squall_sim::{Process, SimTime, World};
 
 use super::work::Execution;
-use super::{Choices, FRONTS, Job, Parameters, Runner, Workload};
+use super::{FRONTS, Job, Parameters, Runner, Workload};
 
 /// The runner's service on its machine.
 pub(super) const SERVICE: &str = "runner";
@@ -48,7 +48,7 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
         Arc::new(workload.jobs.iter().map(|job| (job.name.as_str().into(), job.clone())).collect());
     let mut agents = BTreeMap::new();
     for runner in &parameters.runners {
-        agents.insert(runner.name.clone(), start_runner(world, &server, runner, &choices.runner, &jobs));
+        agents.insert(runner.name.clone(), start_runner(world, &server, runner, &choices, &jobs));
     }
     carry_out_system_faults(world, &server, agents);
     world.spawn("workload", queue(world.clone(), server, workload));
@@ -60,7 +60,7 @@ fn start_service(world: &World, choices: &Choices, parameters: &Parameters) -> S
     let store = &fronts[0];
     let server = Server::new(
         parameters.service.clone(),
-        choices.service,
+        choices.policy(),
         store.clock(),
         store.ledger(),
         store.random("service"),
@@ -81,7 +81,7 @@ fn start_runner(
     world: &World,
     server: &Server,
     runner: &Runner,
-    choices: &RunnerChoices,
+    choices: &Choices,
     jobs: &Arc<BTreeMap<JobName, Job>>,
 ) -> i64 {
     let key = match runner.encryption {
@@ -111,7 +111,7 @@ fn start_runner(
     agent_id
 }
 
-fn workers(process: &Process, choices: &RunnerChoices, jobs: &Arc<BTreeMap<JobName, Job>>) -> Arc<dyn Workers> {
+fn workers(process: &Process, choices: &Choices, jobs: &Arc<BTreeMap<JobName, Job>>) -> Arc<dyn Workers> {
     let (choices, jobs) = (choices.clone(), jobs.clone());
     process.workers(move |process, parent| {
         let work = Arc::new(Execution::new(&process, jobs.clone()));

@@ -11,8 +11,8 @@ mod work;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use squall_protocol::actions::server::{Encryption, Flow, Policy};
-use squall_protocol::actions::{Choices as RunnerChoices, server};
+use squall_protocol::actions::server::{Encryption, Flow};
+use squall_protocol::actions::{Choices, server};
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
 use squall_sim::case::{CASE_VERSION, Case};
@@ -37,36 +37,6 @@ pub const NAME: &str = "actions-idle-runner";
 
 /// The fronts of the service, by host name.
 pub const FRONTS: [&str; 4] = ["pipelines", "tokens", "broker", "run-service"];
-
-/// Where the real runner's and service's design and the repaired one differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Choices {
-    /// The runner, its worker and its supervisor.
-    pub runner: RunnerChoices,
-    /// The service.
-    pub service: Policy,
-}
-
-impl Choices {
-    /// As the real project has it.
-    pub fn upstream() -> Self {
-        Self { runner: RunnerChoices::upstream(), service: Policy::upstream() }
-    }
-
-    /// Repaired.
-    pub fn hardened() -> Self {
-        Self { runner: RunnerChoices::hardened(), service: Policy::hardened() }
-    }
-
-    /// The choices that a variant's name stands for.
-    fn of(variant: &str) -> Self {
-        match variant {
-            "upstream" => Self::upstream(),
-            _ => Self::hardened(),
-        }
-    }
-}
 
 /// What the world consists of, and the unknowns of the real service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +97,14 @@ pub enum WhenAsked {
     GoesOn,
 }
 
+/// The choices that a variant's name stands for.
+fn choices(variant: &str) -> Choices {
+    match variant {
+        "upstream" => Choices::upstream(),
+        _ => Choices::hardened(),
+    }
+}
+
 impl Scenario for ActionsIdleRunner {
     fn name(&self) -> &'static str {
         NAME
@@ -145,7 +123,7 @@ impl Scenario for ActionsIdleRunner {
             variant: variant.to_owned(),
             seed,
             end_ms: draw::END.as_millis() as u64,
-            choices: json(serde_json::to_value(Choices::of(variant))),
+            choices: json(serde_json::to_value(choices(variant))),
             parameters: json(serde_json::to_value(&drawn.parameters)),
             workload: json(serde_json::to_value(&drawn.workload)),
             plan: drawn.plan,
@@ -178,7 +156,7 @@ impl Scenario for ActionsIdleRunner {
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
             Box::new(LeasedJobNotAborted { fence_after: service.lease_life - FENCE_MARGIN }),
-            Box::new(NoLeakedRenewal::default()),
+            Box::new(NoLeakedRenewal { bound: START_UP }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
             Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),
@@ -200,6 +178,8 @@ impl Scenario for ActionsIdleRunner {
 
 /// A restart, a call that times out, and the longest wait before the next one.
 const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
+/// Six attempts at the first renewal, each with a time-out and a wait.
+const START_UP: Duration = Duration::from_secs(8 * 60);
 /// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
 const FENCE_MARGIN: Duration = Duration::from_secs(120);
 /// After the heal: leases expire, jobs are offered again, and the longest job runs.

@@ -123,7 +123,9 @@ impl Checked<'_> {
             | FaultKind::LoginPage { percent }
             | FaultKind::StreamReset { percent, .. }
             | FaultKind::GoAway { percent } => self.percent(*percent),
-            FaultKind::Refuse | FaultKind::Dns | FaultKind::Crash | FaultKind::Pause => self.names_node(),
+            FaultKind::Refuse | FaultKind::Dns | FaultKind::Crash | FaultKind::Pause | FaultKind::Suspend => {
+                self.names_node()
+            }
             FaultKind::DiskFull => self.names_node(),
             FaultKind::Kill { service } | FaultKind::Stop { service, .. } => self.service(service),
             FaultKind::ClockStep { by_ms } if by_ms.unsigned_abs() > CLOCK_STEP_MS_MAX => {

@@ -103,6 +103,7 @@ const FAMILIES: &[Family] = &[
     family("kill", has_services, kill),
     family("stop", has_services, stop),
     family("pause", has_nodes, pause),
+    family("suspend", has_nodes, suspend),
     family("clock-step", has_nodes, clock_step),
     family("clock-drift", has_nodes, clock_drift),
     family("disk-full", has_nodes, disk_full),
@@ -380,6 +381,10 @@ fn stop(draw: &mut Draw<'_>) -> (FaultKind, Target) {
 
 fn pause(draw: &mut Draw<'_>) -> (FaultKind, Target) {
     (FaultKind::Pause, draw.node())
+}
+
+fn suspend(draw: &mut Draw<'_>) -> (FaultKind, Target) {
+    (FaultKind::Suspend, draw.node())
 }
 
 fn clock_step(draw: &mut Draw<'_>) -> (FaultKind, Target) {

@@ -171,6 +171,7 @@ impl Injection {
             }
             FaultKind::Crash => self.hold(id, Hold::Down(place().id()), || place().crash() as u64),
             FaultKind::Pause => self.hold(id, Hold::Frozen(place().id()), || place().freeze() as u64),
+            FaultKind::Suspend => self.hold(id, Hold::Frozen(place().id()), || place().fall_asleep() as u64),
             FaultKind::Kill { service } => effects.add(id, u64::from(self.service(fault, service).kill())),
             FaultKind::Stop { service, grace_ms } => self.stop(id, fault, service, Duration::from_millis(*grace_ms)),
             FaultKind::ClockStep { by_ms } => self.step(id, fault, *by_ms, Phase::Begins),
@@ -200,7 +201,9 @@ impl Injection {
         let fault = &self.plan.faults[id];
         match &fault.kind {
             FaultKind::Crash => self.release(id, Hold::Down(self.node(fault).id()), || self.node(fault).boot()),
-            FaultKind::Pause => self.release(id, Hold::Frozen(self.node(fault).id()), || self.node(fault).thaw()),
+            FaultKind::Pause | FaultKind::Suspend => {
+                self.release(id, Hold::Frozen(self.node(fault).id()), || self.node(fault).thaw());
+            }
             FaultKind::Stop { service, .. } => {
                 let hold = Hold::Stopped(self.node(fault).id(), service.clone());
                 self.release(id, hold, || self.service(fault, service).start());

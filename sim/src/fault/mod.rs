@@ -222,8 +222,10 @@ pub enum FaultKind {
         /// Milliseconds until it is killed if it has not ended.
         grace_ms: u64,
     },
-    /// Node: the machine is suspended.
+    /// Node: whoever runs the machine suspends it. Its clocks go on, its timers come late.
     Pause,
+    /// Node: the machine falls asleep. As a pause, and its monotonic clock stands still.
+    Suspend,
     /// Clock: wall time jumps by so many milliseconds, and back at the fault's end.
     ClockStep {
         /// Forward if positive, back if negative.
@@ -268,6 +270,7 @@ impl FaultKind {
             FaultKind::Kill { .. } => "kill",
             FaultKind::Stop { .. } => "stop",
             FaultKind::Pause => "pause",
+            FaultKind::Suspend => "suspend",
             FaultKind::ClockStep { .. } => "clock-step",
             FaultKind::ClockDrift { .. } => "clock-drift",
             FaultKind::DiskFull => "disk-full",

@@ -2,13 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::time::SystemTime;
 
 use axum::body::Body;
 use futures_util::TryFutureExt;
 use futures_util::future::MapErr;
+use http::header::{DATE, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use squall_protocol::Clock;
 use tower::util::Oneshot;
 use tower::{Layer, Service, ServiceExt};
 
@@ -18,6 +21,7 @@ use crate::net::{Alpn, Stream};
 use crate::process::Process;
 
 /// Serves `service` on a port of the process's machine, for as long as the process runs, behind the machine's gateway.
+/// Answers are dated by the machine's clock.
 ///
 /// # Errors
 /// [`std::io::ErrorKind::AddrInUse`].
@@ -28,11 +32,21 @@ where
     S::Error: Into<BoxError>,
 {
     let mut listener = process.listen(port)?;
-    let service = process.node().gateway().layer(service);
+    let clock = process.clock();
+    let dated = service.map_response(move |response| with_date(response, &*clock));
+    let service = process.node().gateway().layer(dated);
     loop {
         let stream = listener.accept().await;
         process.spawn("connection", serve_connection(process.clone(), stream, service.clone()));
     }
+}
+
+fn with_date(mut response: Response<Body>, clock: &dyn Clock) -> Response<Body> {
+    response.headers_mut().entry(DATE).or_insert_with(|| {
+        let date = httpdate::fmt_http_date(SystemTime::from(clock.wall()));
+        HeaderValue::try_from(date).expect("a date is plain text")
+    });
+    response
 }
 
 /// Serves one connection, HTTP/1.1 or HTTP/2 as its ends agreed.

@@ -7,13 +7,15 @@ use squall_protocol::Fact;
 use squall_protocol::facts::Agent;
 
 use crate::time::SimTime;
+use crate::trace::NodeId;
 
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
 use super::running::{Change, Counts, Running};
+use super::suspensions::Suspensions;
 use super::{Findings, History, Rule};
 
-/// An agent that the server shows as online and idle executes nothing.
+/// An agent that the server shows as online and idle executes nothing. A suspended machine executes nothing either.
 #[derive(Clone, Debug)]
 pub struct IdleAgentRunsNothing {
     /// How long a worker may live while its agent is shown as idle: until a start is told, and until a lost agent is
@@ -35,13 +37,14 @@ impl Rule for IdleAgentRunsNothing {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut running = Running::default();
         let mut workers: Counts<&Agent> = Counts::default();
-        let mut busy_since: BTreeMap<&Agent, SimTime> = BTreeMap::new();
+        let mut busy_since: BTreeMap<&Agent, (SimTime, NodeId)> = BTreeMap::new();
         let mut idle_since: BTreeMap<&Agent, SimTime> = BTreeMap::new();
         let mut shown: BTreeSet<&Agent> = BTreeSet::new();
-        let mut tell = |agent: &Agent, busy: Option<SimTime>, idle: Option<SimTime>, until: SimTime| {
-            let (Some(busy), Some(idle)) = (busy, idle) else { return };
+        let suspensions = Suspensions::of(history);
+        let mut tell = |agent: &Agent, busy: Option<(SimTime, NodeId)>, idle: Option<SimTime>, until: SimTime| {
+            let (Some((busy, node)), Some(idle)) = (busy, idle) else { return };
             let from = busy.max(idle);
-            if until.since(from) > self.bound {
+            if suspensions.awake(&[node], from, until) > self.bound {
                 let message = format_args!(
                     "{agent} executed a job since {busy} and was shown as idle since {idle}, both until {until} ({})",
                     Span(until.since(from))
@@ -54,7 +57,7 @@ impl Rule for IdleAgentRunsNothing {
                 Some(Change::Started(run)) => {
                     let first = workers.add(run.agent);
                     if first {
-                        busy_since.insert(run.agent, entry.at);
+                        busy_since.insert(run.agent, (entry.at, run.node));
                     }
                 }
                 Some(Change::Stopped(run, _)) => {
@@ -188,7 +191,7 @@ impl Rule for RestartsBounded {
     }
 }
 
-/// An agent that is asked to stop ends in time.
+/// An agent that is asked to stop ends in time. A suspended machine is excused.
 #[derive(Clone, Debug)]
 pub struct ShutdownInTime {
     /// How long it may take, faults or not. Less than the grace period after which it would be killed. Default: 25
@@ -209,10 +212,11 @@ impl Rule for ShutdownInTime {
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut up: BTreeSet<&Agent> = BTreeSet::new();
-        let mut stopping: Deadlines<&Agent> = Deadlines::despite_faults(self.bound);
-        let tell = |found: &mut Findings, agent: &Agent, due: Due| {
+        let mut stopping: Deadlines<(&Agent, NodeId)> = Deadlines::despite_faults(self.bound);
+        let suspensions = Suspensions::of(history);
+        let tell = |found: &mut Findings, (agent, node): (&Agent, NodeId), due: Due| {
             found.subject();
-            if due.missed {
+            if due.missed && !suspensions.touch(node, due.since, due.deadline) {
                 let message = format_args!(
                     "{agent} was asked to stop at {} and had not ended by {} ({})",
                     due.since,
@@ -225,15 +229,18 @@ impl Rule for ShutdownInTime {
         for entry in history.journal {
             match &entry.fact {
                 Fact::AgentUp { agent } => drop(up.insert(agent)),
-                Fact::AgentStopRequested { agent } if up.contains(agent) => stopping.arise(agent, entry.at),
+                Fact::AgentStopRequested { agent } if up.contains(agent) => {
+                    stopping.arise((agent, entry.node), entry.at)
+                }
                 Fact::AgentDown { agent, .. } => {
                     up.remove(agent);
-                    stopping.settle(agent, entry.at).into_iter().for_each(|due| tell(found, agent, due));
+                    let asked = (agent, entry.node);
+                    stopping.settle(&asked, entry.at).into_iter().for_each(|due| tell(found, asked, due));
                 }
                 _ => {}
             }
         }
-        stopping.missed(history.end).for_each(|(agent, due)| tell(found, agent, due));
+        stopping.missed(history.end).for_each(|(asked, due)| tell(found, asked, due));
     }
 }
 

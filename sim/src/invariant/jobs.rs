@@ -11,9 +11,10 @@ use crate::time::SimTime;
 use super::findings::Span;
 use super::overlaps::{Overlap, Overlaps};
 use super::running::{Change, Run, Running};
+use super::suspensions::Suspensions;
 use super::{Findings, History, Rule};
 
-/// No job is executed by two workers at once.
+/// No job is executed by two workers at once. A suspended machine executes nothing.
 #[derive(Clone, Debug, Default)]
 pub struct NoJobRunsTwice {
     /// What counts as the same job. Default: [`Same::Job`].
@@ -41,8 +42,12 @@ impl Rule for NoJobRunsTwice {
         let of = |run: &Run<'_>| (self.same == Same::Attempt).then_some(run.attempt);
         let mut running = Running::default();
         let mut executed = Overlaps::new(1, self.grace);
+        let suspensions = Suspensions::of(history);
         let tell = |found: &mut Findings, twice: Overlap<(&Job, Option<u32>), Run<'_>>| {
             let (job, [first, second]) = (twice.key.0, [twice.holders[0], twice.holders[1]]);
+            if suspensions.awake(&[first.node, second.node], twice.from, twice.until) <= self.grace {
+                return;
+            }
             let message = format_args!(
                 "{job} was executed twice at once from {} to {}: by {} (attempt {}, agent {}, since {}) and by {} \
                  (attempt {}, agent {})",
@@ -224,6 +229,8 @@ impl Rule for FinishedJobNotFailed {
 }
 
 /// Nothing of an attempt acts once a later attempt of the same job has started.
+///
+/// A worker whose machine has just gone on after a suspension is excused.
 #[derive(Clone, Debug, Default)]
 pub struct OldAttemptsSilent {
     /// What happens at most this long after the later attempt's start is no breach. Default: zero.
@@ -237,11 +244,12 @@ impl Rule for OldAttemptsSilent {
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut attempts: BTreeMap<&Job, Vec<(u32, SimTime)>> = BTreeMap::new();
+        let suspensions = Suspensions::of(history);
         for entry in history.journal {
             let Some((job, attempt, act)) = act_of_attempt(&entry.fact) else { continue };
             let starts = attempts.entry(job).or_default();
             if let Some((later, since)) = starts.iter().find(|(later, _)| *later > attempt) {
-                if entry.at.since(*since) > self.grace {
+                if entry.at.since(*since) > self.grace && !suspensions.excuse(entry.node, entry.at) {
                     let message = format_args!(
                         "{act} attempt {attempt} of {job} at {}, {} after attempt {later} had started",
                         entry.at,

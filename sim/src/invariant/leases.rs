@@ -13,9 +13,12 @@ use crate::time::SimTime;
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
 use super::running::{Change, Counts, Running};
+use super::suspensions::Suspensions;
 use super::{Findings, History, Rule};
 
 /// Every effect of a job happens under a valid lease of the agent that executes it, and of no later attempt.
+///
+/// A worker whose machine has just gone on after a suspension is excused.
 #[derive(Clone, Debug, Default)]
 pub struct EffectUnderLease {
     /// An effect at most this long after the lease's end is no breach. Default: zero.
@@ -32,11 +35,15 @@ impl Rule for EffectUnderLease {
         let mut running = Running::default();
         let mut leases = Leases::default();
         let mut acted: BTreeSet<&Job> = BTreeSet::new();
+        let suspensions = Suspensions::of(history);
         for entry in history.journal {
             running.follow(entry);
             leases.follow(entry);
             let Fact::JobEffect { job, attempt, worker } = &entry.fact else { continue };
             acted.insert(job);
+            if suspensions.excuse(entry.node, entry.at) {
+                continue;
+            }
             let agent = running.of(worker).map(|run| run.agent);
             if let Some(why) = leases.forbid(job, *attempt, agent, entry.at, self.grace) {
                 let message =

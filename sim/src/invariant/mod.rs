@@ -46,6 +46,7 @@ pub mod queue;
 mod running;
 pub mod sessions;
 pub mod stages;
+mod suspensions;
 #[cfg(test)]
 mod testing;
 

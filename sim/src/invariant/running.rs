@@ -8,6 +8,7 @@ use squall_protocol::facts::{Agent, Job, Outcome, WorkerId};
 
 use crate::journal;
 use crate::time::SimTime;
+use crate::trace::NodeId;
 
 /// One worker's execution of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(super) struct Run<'a> {
     pub(super) agent: &'a Agent,
     pub(super) worker: &'a WorkerId,
     pub(super) since: SimTime,
+    pub(super) node: NodeId,
 }
 
 /// A worker started or stopped.
@@ -36,7 +38,7 @@ impl<'a> Running<'a> {
     pub(super) fn follow(&mut self, entry: &'a journal::Entry) -> Option<Change<'a>> {
         match &entry.fact {
             Fact::JobStarted { job, attempt, agent, worker } => {
-                let run = Run { job, attempt: *attempt, agent, worker, since: entry.at };
+                let run = Run { job, attempt: *attempt, agent, worker, since: entry.at, node: entry.node };
                 let Entry::Vacant(free) = self.live.entry(worker) else { return None };
                 Some(Change::Started(*free.insert(run)))
             }

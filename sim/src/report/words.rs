@@ -60,7 +60,8 @@ pub fn fault(fault: &Fault) -> String {
         FaultKind::Stop { service, grace_ms } => {
             format!("{service} on {node} is asked to stop, and killed {grace_ms} ms later")
         }
-        FaultKind::Pause => format!("{node} is suspended"),
+        FaultKind::Pause => format!("{node} is paused"),
+        FaultKind::Suspend => format!("{node} falls asleep"),
         FaultKind::ClockStep { by_ms } => format!("the wall clock of {node} jumps by {by_ms} ms"),
         FaultKind::ClockDrift { ppm } => format!("the clocks of {node} gain {ppm} millionths"),
         FaultKind::DiskFull => format!("the disk of {node} is full"),

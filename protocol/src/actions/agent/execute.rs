@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, future, select_biased};
 
-use crate::actions::choices::{DispatchFailure, KillDeadline, OrphanedWorker, PipeEnd, RenewLoop};
-use crate::clock;
+use crate::actions::choices::{DispatchFailure, KillDeadline, LeaseEnd, OrphanedWorker, PipeEnd, RenewLoop};
+use crate::clock::{self, Mono};
 use crate::distributed_task::failure::Failure;
 use crate::distributed_task::wire::TaskResult;
 use crate::signal::Watch;
@@ -17,7 +17,7 @@ use crate::workers::{Worker, WorkerError};
 use super::complete;
 use super::dispatch::{Dispatch, Dispatcher};
 use super::in_hand::{InHand, Recorded};
-use super::lease::{Lease, RenewEnd, Renewal, run_service_url};
+use super::lease::{LEASE_OVERTIME, Lease, RenewEnd, Renewal, run_service_url};
 use super::pipe::{NewJob, ToWorker};
 
 /// What a message to a worker may take (`GITHUB_ACTIONS_RUNNER_CHANNEL_TIMEOUT`).
@@ -223,7 +223,7 @@ impl Execution<'_> {
     async fn tell(&self, worker: &mut dyn Worker, lease: Lease) -> Option<Lease> {
         self.note(Some(lease));
         if self.dispatcher.runner.choices.pipe_end == PipeEnd::StopsAtLeaseEnd {
-            let _ = self.send(worker, &ToWorker::lease(lease.ends), TELL_TIMEOUT).await;
+            let _ = self.send(worker, &ToWorker::lease(self.runs_until(lease)), TELL_TIMEOUT).await;
         }
         Some(lease)
     }
@@ -248,11 +248,19 @@ impl Execution<'_> {
         }
     }
 
+    /// Until when a job with this lease runs if it cannot be renewed.
+    fn runs_until(&self, lease: Lease) -> Mono {
+        match self.dispatcher.runner.choices.lease_end {
+            LeaseEnd::FiveMinutesPast => lease.ends + LEASE_OVERTIME,
+            LeaseEnd::WithinLease => lease.ends,
+        }
+    }
+
     /// Notes on the disk that a worker of this process has the job, and until when.
     fn note(&self, lease: Option<Lease>) {
         let runner = &self.dispatcher.runner;
         if let (OrphanedWorker::WaitedFor, Some(lease)) = (runner.choices.orphaned_worker, lease) {
-            InHand::new(self.dispatch.job.job_id, runner.line.mono(), lease.ends).write(&*runner.disk);
+            InHand::new(self.dispatch.job.job_id, runner.line.mono(), self.runs_until(lease)).write(&*runner.disk);
         }
     }
 
@@ -261,7 +269,7 @@ impl Execution<'_> {
         ToWorker::NewJobRequest(Box::new(NewJob::new(
             self.dispatch.job.clone(),
             run_service,
-            lease.map(|lease| lease.ends),
+            lease.map(|lease| self.runs_until(lease)),
         )))
     }
 

@@ -219,12 +219,12 @@ impl Sessions {
     /// The runner opens its three connections at the same time (`RunnerServer.ConnectAsync`).
     async fn connect(&self) -> Result<(), Failure> {
         let server = &self.runner.server;
-        futures_util::try_join!(
+        let (generic, message_queue, job_request) = futures_util::join!(
             server.connect(Connection::Generic),
             server.connect(Connection::MessageQueue),
             server.connect(Connection::JobRequest),
-        )?;
-        Ok(())
+        );
+        generic.and(message_queue).and(job_request).map(drop)
     }
 
     fn asked(&self) -> TaskAgentSession {

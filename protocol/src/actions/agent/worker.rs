@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, future, select_biased};
 
-use crate::actions::choices::{Choices, CompletionRefused, CrashReport, PipeEnd};
+use crate::actions::choices::{Choices, CompletionRefused, CrashReport, KillDeadline, PipeEnd};
 use crate::clock::{self, Mono};
 use crate::disk::Disk;
 use crate::distributed_task::failure::Failure;
@@ -68,11 +68,12 @@ impl Process {
     async fn run(&self, parent: Box<dyn Parent>, work: &dyn Work) -> Result<TaskResult, Failure> {
         let told = Told { cancelled: Watch::new(false), lease_ends: Watch::new(self.job.lease_ends()) };
         select_biased! {
-            result = self.execute_and_report(&told, work).fuse() => result,
+            // First of all, so that a process that was frozen does not go on before it looks at the clock.
             () = self.must_end(&told).fuse() => {
                 tracing::warn!("The lease of job {} is over, stop.", self.job.job.job_id);
                 Ok(TaskResult::Abandoned)
             }
+            result = self.execute_and_report(&told, work).fuse() => result,
             never = listen(parent, &told).fuse() => match never {},
         }
     }
@@ -119,6 +120,9 @@ impl Process {
             let ends = told.lease_ends.until(|ends| *ends).await;
             if self.passes(told, ends, LEASE_MARGIN).await {
                 told.cancelled.set(true);
+                if self.choices.kill_deadline == KillDeadline::OnServerCancelOnly {
+                    future::pending::<()>().await;
+                }
                 if self.passes(told, ends, KILL_MARGIN).await {
                     return;
                 }
@@ -129,6 +133,9 @@ impl Process {
     /// Waits until `margin` before the lease's end; false when the lease was extended meanwhile.
     async fn passes(&self, told: &Told, ends: Mono, margin: Duration) -> bool {
         let left = ends.since(self.line.mono()).saturating_sub(margin);
+        if left.is_zero() {
+            return true;
+        }
         select_biased! {
             () = told.lease_ends.is(|now| *now != Some(ends)).fuse() => false,
             () = self.line.clock.sleep(left).fuse() => true,

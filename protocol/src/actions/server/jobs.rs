@@ -1,19 +1,13 @@
 //! Jobs in the store: queued, offered, leased, closed.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::failure::Failure;
 use super::parameters::{Acquire, AcquireReplay, Completion, Flow, JobSpec, OnLeaseExpiry, ResultRule};
 use super::state::{AgentId, Job, JobNumber, Outgoing, Phase, State, Subject};
-use crate::actions::wire::RunnerJobRequestRef;
 use crate::deadlines::after;
-use crate::distributed_task::wire::{
-    Authorization, Endpoint, JobCancelMessage, JobMessage, JobResources, PlanReference, TaskAgentJobRequest,
-    TaskResult, TimelineReference, VariableValue, lock_token, message_type,
-};
+use crate::distributed_task::wire::{JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type};
 use crate::facts::{self, Fact};
 use crate::lease::{Fencing, NoLease};
 use crate::queue::Redelivery;
@@ -106,60 +100,6 @@ impl State {
         agent.wake.notify(usize::MAX);
         let (message, agent) = (agent.message(number), Some(agent.name.clone()));
         self.record(Fact::MessageQueued { message, agent });
-    }
-
-    fn reference(&self, request: Uuid) -> RunnerJobRequestRef {
-        let run_service = self.parameters.addresses.run_service.trim_end_matches('/');
-        RunnerJobRequestRef {
-            id: request.to_string(),
-            runner_request_id: request.to_string(),
-            should_acknowledge: self.parameters.should_acknowledge,
-            run_service_url: format!("{run_service}/"),
-            billing_owner_id: None,
-        }
-    }
-
-    /// The job as its agent gets it, with a token for this attempt.
-    fn job_message(&mut self, number: JobNumber, locked_until: Option<Timestamp>, now: Timestamp) -> JobMessage {
-        let attempt = self.jobs[&number].attempt;
-        let token = self.draw_token();
-        let life = self.parameters.job_token_life;
-        self.tokens.issue(token.clone(), Subject::Attempt(number, attempt), life, now);
-        let (job, parameters) = (&self.jobs[&number], &self.parameters);
-        let mut variables: BTreeMap<String, VariableValue> = BTreeMap::new();
-        for (name, value) in &job.spec.variables {
-            variables.insert(name.clone(), VariableValue { value: value.clone(), is_secret: false });
-        }
-        variables.insert(JobMessage::ATTEMPT.into(), VariableValue { value: attempt.to_string(), is_secret: false });
-        let system = Endpoint {
-            name: JobMessage::SYSTEM_CONNECTION.into(),
-            url: parameters.addresses.tenant.clone(),
-            authorization: Authorization {
-                scheme: "OAuth".into(),
-                parameters: BTreeMap::from([("AccessToken".into(), token)]),
-            },
-            data: BTreeMap::from([("ServerName".into(), "squall".into())]),
-        };
-        JobMessage {
-            message_type: message_type::PIPELINE_AGENT_JOB_REQUEST.into(),
-            plan: PlanReference {
-                scope_identifier: Uuid::nil(),
-                plan_id: job.plan,
-                plan_type: parameters.hub.clone(),
-                version: parameters.plan_version,
-            },
-            timeline: TimelineReference { id: job.timeline, ..TimelineReference::default() },
-            job_id: job.id,
-            job_display_name: job.name.to_string(),
-            job_name: job.name.to_string(),
-            request_id: number,
-            locked_until,
-            resources: JobResources { endpoints: vec![system] },
-            variables,
-            steps: job.spec.steps.clone(),
-            lock_token: (self.policy.fencing == Fencing::Checked).then(|| lock_token(job.lock)),
-            ..JobMessage::default()
-        }
     }
 
     /// Takes an offer (acquirejob).

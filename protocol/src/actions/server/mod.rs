@@ -17,6 +17,7 @@ mod call;
 mod discovery;
 mod failure;
 
+mod job_message;
 mod jobs;
 mod parameters;
 mod plans;

@@ -6,3 +6,5 @@ mod lease;
 mod poll;
 mod report;
 mod session;
+mod system;
+mod transport;

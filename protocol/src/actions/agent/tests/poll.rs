@@ -240,7 +240,7 @@ fn a_migrated_v1_runner_polls_the_broker_each_time() {
     let bench = Bench::new(Choices::upstream(), |asked| {
         let body = json!({"brokerBaseUrl": BASE}).to_string();
         let migration = json!({"messageId": 5, "messageType": "BrokerMigration", "body": body});
-        (asked.what == "GET messages").then(|| Answer::Json(200, migration))
+        (asked.what == "GET messages").then_some(Answer::Json(200, migration))
     });
     let bench = bench.v1();
     bench.run(secs(120));

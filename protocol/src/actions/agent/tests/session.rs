@@ -73,7 +73,7 @@ fn a_wrong_clock_ends_the_real_runner_at_once_and_the_repaired_one_waits() {
 fn other_errors_about_the_clock_are_waited_for_sixty_times() {
     let bench = Bench::new(Choices::upstream(), |asked| {
         let text = json!({"error": "other", "error_description": "Current server time is 2026"});
-        (asked.what == "POST token").then(|| Answer::Json(400, text))
+        (asked.what == "POST token").then_some(Answer::Json(400, text))
     })
     .v2();
     assert_eq!(bench.run(secs(7200)), Some(exit::TERMINATED_ERROR));
@@ -230,7 +230,7 @@ fn a_runner_without_configuration_ends() {
 fn a_session_s_answer_can_send_v1_to_the_broker() {
     let bench = Bench::new(Choices::upstream(), |asked| {
         let session = json!({"sessionId": uuid::Uuid::from_u128(1), "brokerMigrationMessage": {"brokerBaseUrl": BASE}});
-        (asked.what == "POST sessions").then(|| Answer::Json(200, session))
+        (asked.what == "POST sessions").then_some(Answer::Json(200, session))
     });
     let bench = bench.v1();
     bench.run_until(secs(120), bench.shutdown_at(secs(100)));
