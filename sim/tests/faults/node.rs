@@ -97,8 +97,20 @@ fn a_paused_server_answers_late_and_keeps_its_connections() {
 }
 
 #[test]
-fn a_paused_agent_notices_nothing_but_the_wall_clock() {
+fn a_paused_agent_finds_its_timers_late() {
     let played = play(&plan([fault(FaultKind::Pause, at_agent())]), async |visitor| {
+        let clock = visitor.process.clock();
+        let (wall, mono) = (clock.wall(), clock.mono());
+        clock.sleep(Duration::from_secs(3)).await;
+        (clock.wall().duration_since(wall).as_secs(), clock.mono().since(mono), visitor.now_ms())
+    });
+    assert_eq!(played.seen, (11, Duration::from_secs(11), END_MS));
+    assert_eq!(played.effects(0), 1);
+}
+
+#[test]
+fn an_agent_that_fell_asleep_notices_nothing_but_the_wall_clock() {
+    let played = play(&plan([fault(FaultKind::Suspend, at_agent())]), async |visitor| {
         let clock = visitor.process.clock();
         let (wall, mono) = (clock.wall(), clock.mono());
         clock.sleep(Duration::from_secs(3)).await;
