@@ -67,7 +67,7 @@ pub(super) fn run(
 /// What is to be run again.
 enum Target {
     Seed { scenario: &'static dyn Scenario, seed: u64, variant: Variant },
-    File { scenario: &'static dyn Scenario, case: Case, path: PathBuf },
+    File { scenario: &'static dyn Scenario, case: Box<Case>, path: PathBuf },
 }
 
 impl Target {
@@ -97,7 +97,7 @@ impl Target {
             Ok(case) => case,
             Err(why) => return Err(Refusal::CaseFile { path, why }),
         };
-        Ok(Target::File { scenario: named(&case.scenario, scenarios)?, case, path })
+        Ok(Target::File { scenario: named(&case.scenario, scenarios)?, case: Box::new(case), path })
     }
 
     /// Runs it and tells of it.
