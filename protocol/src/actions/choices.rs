@@ -433,12 +433,14 @@ choices! {
 impl Choices {
     /// The server's half of these choices: what a repaired runner sends makes sense only to a server that minds it.
     ///
-    /// Sessions are never taken over, so that [`OnConflict`] and [`CreateReplay`] show.
+    /// A session is taken over only by a runner that outlasts conflicts and names its attempts: where a refused creation
+    /// extends the live session, waiting alone would never end.
     pub fn policy(&self) -> Policy {
         Policy {
-            on_conflict: match self.create_replay {
-                CreateReplay::Blind => session::OnConflict::Refuse,
-                CreateReplay::Keyed => session::OnConflict::AnswerAgain,
+            on_conflict: match (self.create_replay, self.on_conflict) {
+                (CreateReplay::Blind, _) => session::OnConflict::Refuse,
+                (CreateReplay::Keyed, OnConflict::ExitAfter8) => session::OnConflict::AnswerAgain,
+                (CreateReplay::Keyed, OnConflict::Outlast) => session::OnConflict::TakeOver,
             },
             completion: match self.complete_replay {
                 CompleteReplay::Blind => server::Completion::AsTheRuleSays,

@@ -155,7 +155,7 @@ impl Scenario for ActionsIdleRunner {
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
             Box::new(LeasedJobNotAborted { fence_after: service.lease_life - FENCE_MARGIN }),
-            Box::new(NoLeakedRenewal { bound: START_UP }),
+            Box::new(NoLeakedRenewal { bound: START_UP_OR_REPORT }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
             Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),
@@ -187,8 +187,8 @@ fn redelivery(service: &server::Parameters) -> Duration {
 
 /// A restart, a call that times out, and the longest wait before the next one.
 const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
-/// Six attempts at the first renewal, each with a time-out and a wait.
-const START_UP: Duration = Duration::from_secs(8 * 60);
+/// Six attempts at the first renewal, each with a time-out and a wait; or sixty attempts to report, 10 s apart.
+const START_UP_OR_REPORT: Duration = Duration::from_secs(15 * 60);
 /// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
 const FENCE_MARGIN: Duration = Duration::from_secs(120);
 /// After the heal: leases expire, jobs are offered again, and the longest job runs.

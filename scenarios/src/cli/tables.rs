@@ -49,7 +49,7 @@ pub(super) fn campaigns(summaries: &[Summary], judged: &[String]) -> String {
 
 /// The failures that were found, each with a seed that shows it.
 pub(super) fn failures(summaries: &[Summary]) -> String {
-    let mut table = table(&["failure", "verdict", "seeds", "first"], &[2]);
+    let mut table = table(&["failure", "verdict", "seeds", "the first of them"], &[2]);
     for summary in summaries {
         for (fingerprint, found) in &summary.coverage.fingerprints {
             table.add_row([

@@ -20,7 +20,7 @@ use tower::util::BoxCloneSyncService;
 use super::exchange::{Failed, H1};
 use super::pool::{Found, H2, Opening, Place, Pool};
 use super::rt::ProcessExecutor;
-use crate::kernel::{ProcessId, lock};
+use crate::kernel::{Kernel, ProcessId, lock};
 use crate::net::{Alpn, ConnectError, Stream};
 use crate::node::Node;
 use crate::trace::What;
@@ -100,7 +100,10 @@ impl Inner {
                 None => self.opened(&place, self.open_h2(&place)).await?,
             };
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response.map(|incoming| H2Body(incoming).boxed_unsync())),
+                Ok(response) => {
+                    let kernel = self.node.world().inner.kernel.clone();
+                    return Ok(response.map(|incoming| H2Body { incoming, kernel }.boxed_unsync()));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => {
                         if let Some(pool) = self.pool.upgrade() {
@@ -218,7 +221,10 @@ impl Drop for Told {
 }
 
 /// A body of an HTTP/2 answer; its errors are the transport's.
-struct H2Body(Incoming);
+struct H2Body {
+    incoming: Incoming,
+    kernel: Arc<Kernel>,
+}
 
 impl http_body::Body for H2Body {
     type Data = bytes::Bytes;
@@ -228,16 +234,17 @@ impl http_body::Body for H2Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, TransportError>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(cx)
-            .map(|frame| frame.map(|read| read.map_err(|error| transport_error(&error))))
+        // It tells its error as often as it is asked.
+        self.kernel.step();
+        let read = Pin::new(&mut self.incoming).poll_frame(cx);
+        read.map(|frame| frame.map(|read| read.map_err(|error| transport_error(&error))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.0.size_hint()
+        self.incoming.size_hint()
     }
 }

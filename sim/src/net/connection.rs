@@ -54,6 +54,8 @@ pub(super) struct End {
     /// The process let go of it; what is still to be sent is the machine's business.
     pub(super) dropped: bool,
     pub(super) error: Option<io::ErrorKind>,
+    /// The process has been told of the error.
+    error_told: bool,
 }
 
 #[derive(Default)]
@@ -128,6 +130,14 @@ impl Connection {
     }
 }
 
+impl End {
+    /// The error, if the process has not been told. It is told once, as on Linux: after that, reading sees the end and
+    /// writing a broken pipe.
+    fn tell(&mut self, error: io::ErrorKind) -> Option<io::ErrorKind> {
+        (!std::mem::replace(&mut self.error_told, true)).then_some(error)
+    }
+}
+
 impl Pipe {
     /// Adds what has arrived to what can be read.
     pub(super) fn arrived(&mut self, data: Bytes) {
@@ -193,7 +203,8 @@ impl Net {
     pub(super) fn establish(self: &Arc<Self>, state: &mut State, client: NodeId, server: NodeId) -> ConnectionKey {
         let id = state.connection_next;
         state.connection_next += 1;
-        let end = |node: NodeId| End { node, boot: state.hosts[&node].boot, dropped: false, error: None };
+        let end =
+            |node: NodeId| End { node, boot: state.hosts[&node].boot, dropped: false, error: None, error_told: false };
         let ends = [end(client), end(server)];
         let slot = state.connections.vacant_key();
         let key = ConnectionKey { slot, id };
@@ -212,16 +223,17 @@ impl Net {
         self.kernel.step();
         let mut state = lock(&self.state);
         let Some(connection) = state.find(key) else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        let error = connection.ends[side as usize].error;
-        let pipe = &mut connection.pipes[side.peer() as usize];
+        let (end, pipe) = (&mut connection.ends[side as usize], &mut connection.pipes[side.peer() as usize]);
         if let Some(taken) = pipe.read(room) {
             pipe.wake_writer();
             return Poll::Ready(Ok(taken));
         }
-        match error {
-            // The end of the stream is read before a later reset is, as on Linux.
-            _ if pipe.finished => Poll::Ready(Ok(Bytes::new())),
-            Some(kind) => Poll::Ready(Err(kind.into())),
+        // As on Linux the end of the stream is read before a later reset is.
+        if pipe.finished {
+            return Poll::Ready(Ok(Bytes::new()));
+        }
+        match end.error {
+            Some(kind) => Poll::Ready(end.tell(kind).map_or(Ok(Bytes::new()), |error| Err(error.into()))),
             None => {
                 pipe.reader = Some(cx.waker().clone());
                 Poll::Pending
@@ -241,10 +253,10 @@ impl Net {
         self.kernel.step();
         let mut state = lock(&self.state);
         let Some(connection) = state.find(key) else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        if let Some(kind) = connection.ends[side as usize].error {
-            return Poll::Ready(Err(kind.into()));
+        let (end, pipe) = (&mut connection.ends[side as usize], &mut connection.pipes[side as usize]);
+        if let Some(kind) = end.error {
+            return Poll::Ready(Err(end.tell(kind).unwrap_or(io::ErrorKind::BrokenPipe).into()));
         }
-        let pipe = &mut connection.pipes[side as usize];
         if pipe.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -263,14 +275,11 @@ impl Net {
     }
 
     /// Says that nothing more will be written.
-    pub(super) fn finish(&self, key: ConnectionKey, side: Side) -> io::Result<()> {
+    pub(super) fn finish(&self, key: ConnectionKey, side: Side) {
         let mut state = lock(&self.state);
-        let Some(connection) = state.find(key) else { return Err(io::ErrorKind::NotConnected.into()) };
-        if connection.ends[side as usize].error.is_some() {
-            return Err(io::ErrorKind::NotConnected.into());
+        if state.find(key).is_some_and(|connection| connection.ends[side as usize].error.is_none()) {
+            self.send_fin(&mut state, key.slot, side);
         }
-        self.send_fin(&mut state, key.slot, side);
-        Ok(())
     }
 
     /// The process lets go of its end: a FIN, or a reset if there was something that it had not read.

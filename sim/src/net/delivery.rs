@@ -56,7 +56,9 @@ impl Net {
     pub(super) fn send_data(&self, state: &mut State, slot: usize, side: Side, mut data: Bytes) {
         let (from, to) = state.connections[slot].way(side);
         state.connections[slot].pipes[side as usize].under_way_bytes += data.len();
-        if let Some(rate) = self.rate(state, from, to) {
+        if data.len() > PIECE_BYTES_MIN as usize
+            && let Some(rate) = self.rate(state, from, to)
+        {
             let piece = (rate / PIECES_PER_SECOND).max(PIECE_BYTES_MIN) as usize;
             while data.len() > piece {
                 self.send(state, slot, side, Segment::Data(data.split_to(piece)));
@@ -254,7 +256,7 @@ impl Net {
         self.look_again_at(connection, writer, again);
     }
 
-    /// A machine that was suspended sends again what it was about to. Its own time stood still meanwhile.
+    /// A machine that was suspended sends again what it was about to, and has come no closer to giving up.
     pub(super) fn resume_sending(&self, state: &mut State, node: NodeId) {
         let now = self.kernel.now();
         for (_, connection) in &mut state.connections {
@@ -283,7 +285,7 @@ impl Net {
         let answered_anyway = pipe.under_way_bytes > 0 || pipe.unacknowledged.is_some();
         let now = self.kernel.now();
         if answered_anyway || state.hosts[&from].frozen {
-            // Retransmission finds a silent peer by itself; and a suspended machine's own time stands still.
+            // Retransmission finds a silent peer by itself, and a suspended machine asks nothing.
         } else if !self.is_open(state, from, to) || !self.is_open(state, to, from) {
             let since = *probe.silent_since.get_or_insert(now);
             if now.since(since) >= RETRANSMIT_LIMIT {

@@ -104,6 +104,12 @@ struct Link {
     free_at: SimTime,
 }
 
+impl Link {
+    fn rate(&self, narrow: Option<u64>) -> Option<u64> {
+        self.profile.bandwidth.into_iter().chain(narrow).min()
+    }
+}
+
 impl Net {
     pub(crate) fn new(kernel: Arc<Kernel>, streams: Streams, trace: Arc<Trace>, effects: Effects) -> Arc<Self> {
         Arc::new(Self { kernel, streams, trace, effects, state: Mutex::default() })
@@ -219,10 +225,12 @@ impl Net {
         if from == to {
             return None;
         }
-        let narrow =
-            self.met(state, (from, to), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None });
-        let own = self.link(state, from, to).profile.bandwidth;
-        own.into_iter().chain(narrow).min()
+        let narrow = self.narrowed(state, from, to);
+        self.link(state, from, to).rate(narrow)
+    }
+
+    fn narrowed(&self, state: &State, from: NodeId, to: NodeId) -> Option<u64> {
+        self.met(state, (from, to), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None })
     }
 
     /// Draws when something of so many bytes that is sent now leaves the sender, and when it arrives.
@@ -233,10 +241,10 @@ impl Net {
         }
         let extra =
             self.met(state, (from, to), |what| if let Condition::Slow(extra) = what { Some(extra) } else { None });
-        let rate = self.rate(state, from, to);
+        let narrow = self.narrowed(state, from, to);
         let link = self.link(state, from, to);
         link.free_at = link.free_at.max(now);
-        if let Some(rate) = rate {
+        if let Some(rate) = link.rate(narrow) {
             link.free_at += Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
         }
         let latency = squall_protocol::random::uniform(&mut link.random, link.profile.latency.clone());

@@ -80,12 +80,10 @@ impl Stream {
         Ok(())
     }
 
-    /// Says that nothing more will be written; the peer reads the end, and may go on writing.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::NotConnected`] when the connection is broken.
-    pub fn finish(&mut self) -> io::Result<()> {
-        self.net.finish(self.key, self.side)
+    /// Says that nothing more will be written; the peer reads the end, and may go on writing. On a broken connection it
+    /// does nothing.
+    pub fn finish(&mut self) {
+        self.net.finish(self.key, self.side);
     }
 
     /// Closes the connection with a reset, as a socket with a linger time of zero does.
@@ -138,7 +136,8 @@ impl Write for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.finish())
+        self.finish();
+        Poll::Ready(Ok(()))
     }
 }
 

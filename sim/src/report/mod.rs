@@ -1,5 +1,6 @@
 //! Reports on one run: a story for people, lines of JSON for programs.
 
+mod cast;
 pub mod json;
 mod quiet;
 mod series;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use squall_protocol::Fact;
 use squall_protocol::facts::{Agent, Job, Message, Outcome};
 
+use super::cast::words;
 use crate::journal::Entry;
 use crate::time::SimTime;
 use crate::verdict::Verdict;
@@ -73,10 +74,7 @@ impl Quiet {
 
 fn concerns(verdict: &Verdict, name: &str) -> bool {
     let mut findings = verdict.findings.iter();
-    findings.any(|finding| {
-        let mut words = finding.message.split(|c: char| c.is_whitespace() || ",;:()'\"".contains(c));
-        finding.subject.contains(name) || words.any(|word| word == name)
-    })
+    findings.any(|finding| words(&finding.subject).chain(words(&finding.message)).any(|word| word == name))
 }
 
 fn quiet_job(told: &[&Entry]) -> Option<QuietJob> {
@@ -190,7 +188,7 @@ mod tests {
             subject_kind: "agent".to_owned(),
             subject: "a".to_owned(),
             at: SimTime::ZERO,
-            message: "a was late with job-1.".replace('.', ""),
+            message: "a was late with job-1.".to_owned(),
         };
         assert_eq!(told(done(["a", "a"]), &Verdict::of(vec![finding])), 4);
     }

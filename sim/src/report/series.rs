@@ -6,6 +6,8 @@ use super::story::{Line, Series};
 
 /// Fewer lines than this are not worth a summary.
 const SUMMARY_FROM: usize = 3;
+/// Whose outcome changes more often than this is told by outcome, no longer in turns.
+const CHANGES_TOLD: u32 = 4;
 
 /// Folds series of like lines.
 pub(crate) fn fold(lines: Vec<Line>) -> Vec<Line> {
@@ -29,22 +31,45 @@ pub(crate) fn fold(lines: Vec<Line>) -> Vec<Line> {
     folded
 }
 
+/// What is done again and again, since when, and how it came out.
+struct Open<'a> {
+    about: &'a [String],
+    /// How it came out last.
+    outcome: &'a str,
+    changes: u32,
+    /// The first line of each series that may go on, by its outcome.
+    first: BTreeMap<&'a str, usize>,
+}
+
 /// For the first line of each series all its places, for its other lines nothing.
 fn members(lines: &[Line]) -> BTreeMap<usize, Vec<usize>> {
-    let mut open: BTreeMap<&str, (usize, &Line, &Series)> = BTreeMap::new();
+    let mut open: BTreeMap<&str, Open<'_>> = BTreeMap::new();
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (place, line) in lines.iter().enumerate() {
-        let Some(series) = &line.series else {
-            open.retain(|_, (_, other, _)| !other.about.iter().any(|name| line.about.contains(name)));
+        let Some(Series { what, outcome }) = &line.series else {
+            open.retain(|_, other| !other.about.iter().any(|name| line.about.contains(name)));
             continue;
         };
-        match open.get(series.what.as_str()) {
-            Some((first, _, same)) if same.outcome == series.outcome => {
+        let current = open.entry(what).or_insert_with(|| Open {
+            about: &line.about,
+            outcome,
+            changes: 0,
+            first: BTreeMap::new(),
+        });
+        if current.outcome != outcome {
+            current.outcome = outcome;
+            current.changes += 1;
+            if current.changes <= CHANGES_TOLD {
+                current.first.clear();
+            }
+        }
+        match current.first.get(outcome.as_str()) {
+            Some(first) => {
                 members.entry(*first).or_default().push(place);
                 members.insert(place, Vec::new());
             }
-            _ => {
-                open.insert(&series.what, (place, line, series));
+            None => {
+                current.first.insert(outcome, place);
                 members.insert(place, vec![place]);
             }
         }
@@ -102,5 +127,21 @@ mod tests {
             "a GET 202",
         ];
         assert_eq!(texts(lines), told);
+    }
+
+    #[test]
+    fn what_goes_back_and_forth_is_told_by_outcome() {
+        let polls = (0..100).map(|second| poll(second, "a", if second % 2 == 0 { "202" } else { "503" })).collect();
+        let told = [
+            "a GET 202",
+            "a GET 503",
+            "a GET 202",
+            "a GET 503",
+            "a GET 202",
+            "a GET 503",
+            "a GET 202 (and 46 more like it, the last at 0:01:38.000)",
+            "a GET 503 (and 46 more like it, the last at 0:01:39.000)",
+        ];
+        assert_eq!(texts(polls), told);
     }
 }

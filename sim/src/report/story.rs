@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
+use super::cast::{Cast, names};
 use super::quiet::{Quiet, Telling};
 use super::words;
 use crate::journal::Entry;
 use crate::time::SimTime;
 use crate::trace::{Event, NodeId, What};
 use squall_protocol::Fact;
-
-/// A path longer than this many characters is cut.
-const PATH_CHARS_MAX: usize = 100;
 
 /// One line of a story.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +32,8 @@ pub(crate) struct Series {
     pub(crate) outcome: String,
 }
 
-/// The story of a run, by time.
-pub(crate) fn lines(report: &Report<'_>) -> Vec<Line> {
+/// The story of a run, by time: all that concerns `cast`.
+pub(crate) fn lines(report: &Report<'_>, cast: &Cast) -> Vec<Line> {
     let ended = &report.trial.ended;
     let mut teller = Teller {
         report,
@@ -47,8 +45,10 @@ pub(crate) fn lines(report: &Report<'_>) -> Vec<Line> {
     ended.events.iter().for_each(|event| teller.hear(event));
     let unanswered = std::mem::take(&mut teller.open);
     unanswered.values().for_each(|request| teller.unanswered(request));
-    teller.lines.sort_by_key(|line| line.at);
-    teller.lines
+    let mut lines = teller.lines;
+    lines.retain(|line| cast.concerns(&line.about));
+    lines.sort_by_key(|line| line.at);
+    lines
 }
 
 struct Teller<'a> {
@@ -108,9 +108,8 @@ impl Teller<'_> {
 
     fn request(&mut self, request: &Request, at: SimTime, outcome: &str, took: &str) {
         let Request { node, method, url, .. } = request;
-        let path = url.split('?').next().unwrap_or(url);
-        let what = format!("{}: {method} {}", self.name(*node), without_digits(path));
-        let text = format!("{method} {} → {outcome} {took}", cut(url));
+        let what = format!("{}: {method} {}", self.name(*node), without_digits(without_query(url)));
+        let text = format!("{method} {} → {outcome} {took}", without_query(url));
         let series = Some(Series { what, outcome: outcome.to_owned() });
         self.lines.push(Line { at, node: *node, text, series, about: vec![self.name(*node)] });
     }
@@ -124,18 +123,24 @@ impl Teller<'_> {
     }
 
     fn fault(&mut self, event: &Event, id: usize, family: &str, what: &str) {
+        if self.report.trial.ended.effects.of(id) == 0 {
+            // The list of faults has it; nothing came of it.
+            return;
+        }
+        let (at, node) = (event.at, event.node);
         let fault = self.report.case.plan.faults.get(id);
-        let (text, about) = match (what, fault) {
-            ("begins", Some(fault)) => {
-                let target = [&fault.target.node, &fault.target.peer];
-                let about = target.into_iter().flatten().cloned().collect();
-                (format!("fault {id} begins: {}", words::fault(fault)), about)
+        let targets = fault.into_iter().flat_map(|fault| [&fault.target.node, &fault.target.peer]);
+        let about = targets.flatten().cloned().collect();
+        let (text, series) = match (what, fault) {
+            ("begins", Some(fault)) => (format!("fault {id} begins: {}", words::fault(fault)), None),
+            ("ends", _) => (format!("fault {id} ({family}) ends"), None),
+            _ => {
+                let what = without_query(what);
+                let series = Series { what: format!("fault {id}: {}", without_digits(what)), outcome: String::new() };
+                (format!("fault {id} acts: {what}"), Some(series))
             }
-            _ => (format!("fault {id} ({family}) {what}"), vec![self.name(event.node)]),
         };
-        let series = (what != "begins" && what != "ends")
-            .then(|| Series { what: format!("fault {id}"), outcome: what.to_owned() });
-        self.lines.push(Line { at: event.at, node: event.node, text, series, about });
+        self.lines.push(Line { at, node, text, series, about });
     }
 
     fn fact(&mut self, event: &Event, fact: &Fact) {
@@ -145,18 +150,19 @@ impl Teller<'_> {
                 let (queued, agent) = (quiet.queued_at, &quiet.agent);
                 let text = format!("{job}, queued at {queued}, has been done by {agent}: nothing of note");
                 let what = format!("jobs done by {agent}");
-                return self.tell_again(event, text, what, String::new());
+                let (series, about) = (Some(Series { what, outcome: String::new() }), vec![agent.to_string()]);
+                return self.lines.push(Line { at: event.at, node: event.node, text, series, about });
             }
             Telling::Full => {}
         }
         let text = words::fact(fact);
         match routine(fact) {
-            Some((subject, outcome)) => {
-                let series = Some(Series { what: subject.clone(), outcome });
-                self.lines.push(Line { at: event.at, node: event.node, text, series, about: vec![subject] });
+            Some(what) => {
+                let series = Some(Series { what, outcome: String::new() });
+                self.lines.push(Line { at: event.at, node: event.node, text, series, about: names(fact) });
             }
             None => {
-                let about = subjects(fact);
+                let about = names(fact);
                 self.lines.push(Line { at: event.at, node: event.node, text, series: None, about });
             }
         }
@@ -181,21 +187,15 @@ fn is_told(level: &str) -> bool {
     matches!(level, "error" | "warn" | "info")
 }
 
-/// Facts that say that something goes on as before: about whom, and how.
-fn routine(fact: &Fact) -> Option<(String, String)> {
+/// Facts that say that something goes on as before: what.
+fn routine(fact: &Fact) -> Option<String> {
     match fact {
-        Fact::SessionRefreshed { session } => Some((session.to_string(), "refreshed".to_owned())),
-        Fact::LeaseRenewed { job, attempt, .. } => Some((job.to_string(), format!("renewed {attempt}"))),
-        Fact::AgentShown { agent, online, busy } => Some((format!("{agent} shown {online} {busy}"), String::new())),
+        Fact::SessionRefreshed { session } => Some(format!("{session} is refreshed")),
+        Fact::LeaseRenewed { job, attempt, .. } => Some(format!("{job} is renewed in attempt {attempt}")),
+        Fact::JobEffect { job, worker, .. } => Some(format!("{job} has effects through {worker}")),
+        Fact::AgentShown { agent, online, busy } => Some(format!("{agent} is shown {online} {busy}")),
         _ => None,
     }
-}
-
-/// Whom and what a fact names: every text in it.
-fn subjects(fact: &Fact) -> Vec<String> {
-    let told = serde_json::to_value(fact).expect("facts are plain data");
-    let fields = told.as_object().into_iter().flatten();
-    fields.filter(|(name, _)| *name != "fact").filter_map(|(_, value)| Some(value.as_str()?.to_owned())).collect()
 }
 
 /// Segments with digits in them are names of single things; without them a kind of request is left.
@@ -205,9 +205,7 @@ fn without_digits(text: &str) -> String {
     parts.join("/")
 }
 
-fn cut(path: &str) -> String {
-    match path.char_indices().nth(PATH_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &path[..end]),
-        None => path.to_owned(),
-    }
+/// The path says what is asked for; the query is for programs.
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
 }

@@ -1,9 +1,13 @@
 //! The story of a run for somebody who does not know the code.
 
 use std::fmt::{self, Write};
+use std::ops::Range;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cast::Cast;
+use super::story::Line;
 use super::{Report, series, story, words};
 use crate::invariant::Kind;
 use crate::time::SimTime;
@@ -12,6 +16,12 @@ use crate::verdict::{Finding, Severity};
 
 /// Settings longer than this many characters are cut: a case file has them in full.
 const SETTINGS_CHARS_MAX: usize = 600;
+/// Of a long story this many lines are told from its beginning,
+const LINES_HEAD: usize = 40;
+/// this many before its failure,
+const LINES_BEFORE: usize = 240;
+/// and this many after.
+const LINES_AFTER: usize = 40;
 /// Further findings that are told besides the worst.
 const FINDINGS_MAX: usize = 10;
 
@@ -104,12 +114,38 @@ fn timeline(report: &Report<'_>, to: &mut String) -> fmt::Result {
     let nodes = &report.trial.ended.nodes;
     let width = nodes.iter().map(String::len).max().unwrap_or(0);
     let name = |node: NodeId| nodes.get(node.0 as usize).map(String::as_str).unwrap_or_default();
-    writeln!(to, "timeline")?;
-    for line in series::fold(story::lines(report)) {
-        writeln!(to, "  {:>13}  {:<width$}  {}", line.at.to_string(), name(line.node), line.text)?;
+    let worst = report.trial.outcome.verdict.worst();
+    let cast = Cast::of(&report.trial.ended.journal, nodes, worst);
+    match cast.left_out() {
+        (out, _) if out.is_empty() => writeln!(to, "timeline")?,
+        (out, told) => writeln!(
+            to,
+            "timeline of {}; the failure does not concern {}, so they are left out",
+            told.join(", "),
+            out.join(", ")
+        )?,
+    }
+    let lines = series::fold(story::lines(report, &cast));
+    let (head, tail) = around(&lines, worst.map_or(SimTime::MAX, |worst| worst.at));
+    for (n, line) in lines.iter().enumerate() {
+        if head.contains(&n) || tail.contains(&n) {
+            writeln!(to, "  {:>13}  {:<width$}  {}", line.at.to_string(), name(line.node), line.text)?;
+        } else if n == head.end || n + 1 == lines.len() {
+            writeln!(to, "  {:>13}  (lines left out; --format json has every event)", "…")?;
+        }
     }
     writeln!(to, "  {:>13}  {:<width$}  the run ends", report.trial.ended.at.to_string(), name(NodeId::WORLD))?;
     writeln!(to)
+}
+
+/// The lines of a long story that are told: its beginning, and what is around the failure.
+fn around(lines: &[Line], failure: SimTime) -> (Range<usize>, Range<usize>) {
+    if lines.len() <= LINES_HEAD + LINES_BEFORE + LINES_AFTER {
+        return (0..lines.len(), 0..0);
+    }
+    let place = lines.partition_point(|line| line.at <= failure);
+    let end = (place + LINES_AFTER).min(lines.len());
+    (0..LINES_HEAD, end.saturating_sub(LINES_BEFORE + LINES_AFTER).max(LINES_HEAD)..end)
 }
 
 fn verdict(report: &Report<'_>, to: &mut String) -> fmt::Result {
@@ -146,6 +182,7 @@ fn asked(report: &Report<'_>, name: &str) -> Option<String> {
     let invariants = report.scenario.invariants(report.case);
     let invariant = invariants.iter().find(|invariant| invariant.name() == name)?;
     Some(match invariant.kind() {
+        Kind::EventuallyWithin(Duration::ZERO) => format!("{} (once the faults are over)", invariant.summary()),
         Kind::EventuallyWithin(bound) => {
             format!("{} (within {} after the faults are over)", invariant.summary(), words::duration(bound))
         }

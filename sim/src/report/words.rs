@@ -65,7 +65,8 @@ pub fn fault(fault: &Fault) -> String {
         FaultKind::ClockStep { by_ms } => format!("the wall clock of {node} jumps by {by_ms} ms"),
         FaultKind::ClockDrift { ppm } => format!("the clocks of {node} gain {ppm} millionths"),
         FaultKind::DiskFull => format!("the disk of {node} is full"),
-        FaultKind::System { name, amount } => format!("{name} {amount} at {node}"),
+        FaultKind::System { name, amount: 0 } => format!("{name} at {node}"),
+        FaultKind::System { name, amount } => format!("{name} of {amount} at {node}"),
     }
 }
 

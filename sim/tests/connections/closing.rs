@@ -20,7 +20,7 @@ fn a_finished_writer_is_read_to_its_end_and_can_still_read() {
     play(|stage| async move {
         let (mut client, mut server) = stage.pair().await;
         client.write_all(b"question").await.unwrap();
-        client.finish().unwrap();
+        client.finish();
         assert_eq!(client.write_all(b"more").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
         assert_eq!(read_to_end(&mut server).await.unwrap(), b"question");
         server.write_all(b"answer").await.unwrap();
@@ -33,8 +33,8 @@ fn a_finished_writer_is_read_to_its_end_and_can_still_read() {
 fn finishing_twice_is_finishing_once() {
     play(|stage| async move {
         let (mut client, mut server) = stage.pair().await;
-        client.finish().unwrap();
-        client.finish().unwrap();
+        client.finish();
+        client.finish();
         assert!(server.read(1).await.unwrap().is_empty());
         assert!(server.read(1).await.unwrap().is_empty());
     });
@@ -113,7 +113,7 @@ fn a_connection_is_forgotten_when_both_ends_are_closed() {
                     drop(server);
                 }
                 2 => {
-                    server.finish().unwrap();
+                    server.finish();
                     stage.sleep(secs(1)).await;
                     drop(server);
                     drop(client);

@@ -10,7 +10,7 @@ use squall_protocol::{Body, Http, TransportError};
 use squall_sim::http::{BoxError, serve};
 use squall_sim::net::{Active, Alpn, Condition, ConnectError, LinkProfile, Listener, Stream};
 use squall_sim::trace::Keep;
-use squall_sim::{Halt, Node, Process, SimTime, World, run};
+use squall_sim::{Node, Process, SimTime, World, run};
 use tower::{Service, ServiceExt};
 
 /// One way.
@@ -207,9 +207,4 @@ pub async fn get(http: &Http, version: Version, path: &str) -> Result<Response<B
 /// A GET with its whole body.
 pub async fn get_all(http: &Http, version: Version, path: &str) -> Result<Bytes, TransportError> {
     squall_protocol::http::read(get(http, version, path).await?.into_body(), 1 << 20).await
-}
-
-/// Fails unless the world ran to its end.
-pub fn assert_ran(ended: &squall_sim::Ended) {
-    assert!(matches!(ended.halt, Halt::End | Halt::Idle), "{:?} at {}", ended.halt, ended.at);
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::actions::choices::CompletionRefused::{Crashes, TreatedAsDone};
 use crate::actions::choices::{Choices, CompleteReplay, CrashReport, NestedRetries};
 use crate::actions::wire::CompleteJobRequest;
+use crate::clock::Mono;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::{Line, seconds};
 use crate::distributed_task::retry_request::retry_request;
@@ -24,8 +25,9 @@ pub const ROUNDS: u32 = 5;
 /// See [`ROUNDS`].
 pub const ROUND_PAUSE: Duration = Duration::from_secs(5);
 
-/// Rounds of the repaired runner, which has no layer below them, and the pause between them: about ten minutes.
-const PATIENT_ROUNDS: u32 = 60;
+/// The repaired runner has no layer of retries below its rounds. It gives up after so long: a job that is renewed and
+/// does not end keeps its runner from the next one.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const PATIENT_PAUSE: Range<Duration> = seconds(5..15);
 
 /// From this version on, plans take a job's end as an event from the worker, and the listener is silent
@@ -152,12 +154,13 @@ impl<'a> Report<'a> {
         result: TaskResult,
         key: Option<Uuid>,
     ) -> Result<(), Failure> {
+        let began = self.line.mono();
         let mut round = 0;
         loop {
             round += 1;
             match self.by_run_service_once(service, result, key).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if self.is_final(&failure) || round == self.rounds() => return Err(failure),
+                Err(failure) if self.is_final(&failure) || self.is_enough(round, began) => return Err(failure),
                 Err(failure) => {
                     tracing::warn!("Catch exception while attempting to complete job: {failure}");
                     self.pause().await;
@@ -181,12 +184,13 @@ impl<'a> Report<'a> {
             ..JobEvent::default()
         };
         let key = self.key(key);
+        let began = self.line.mono();
         let mut round = 0;
         loop {
             round += 1;
             match server.raise_event(&self.job.plan, &event, key).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if self.is_over(&failure) || round == self.rounds() => return Err(failure),
+                Err(failure) if self.is_over(&failure) || self.is_enough(round, began) => return Err(failure),
                 Err(failure) => {
                     tracing::warn!("Catch exception while attempting to raise job completed event: {failure}");
                     self.pause().await;
@@ -246,10 +250,10 @@ impl<'a> Report<'a> {
         failure.is(key::ORCHESTRATION_JOB_NOT_FOUND) || is_stale(self.choices.fencing, failure)
     }
 
-    fn rounds(&self) -> u32 {
+    fn is_enough(&self, rounds: u32, began: Mono) -> bool {
         match self.choices.nested_retries {
-            NestedRetries::Multiplied => ROUNDS,
-            NestedRetries::OneLayer => PATIENT_ROUNDS,
+            NestedRetries::Multiplied => rounds == ROUNDS,
+            NestedRetries::OneLayer => self.line.mono().since(began) >= PATIENCE,
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, future, select_biased};
 
-use crate::actions::choices::{DispatchFailure, KillDeadline, LeaseEnd, OrphanedWorker, PipeEnd, RenewLoop};
+use crate::actions::choices::{
+    CrashReport, DispatchFailure, KillDeadline, LeaseEnd, OrphanedWorker, PipeEnd, RenewLoop,
+};
 use crate::clock::{self, Mono};
 use crate::distributed_task::failure::Failure;
 use crate::distributed_task::wire::TaskResult;
@@ -72,6 +74,9 @@ impl Execution<'_> {
             end = self.renewal.over().fuse() => {
                 tracing::warn!("Unable to renew job request for the first time, stop dispatching job to worker.");
                 self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
+                if end != RenewEnd::NotOurs {
+                    self.report_not_started().await;
+                }
                 return Ok(TaskResult::Abandoned);
             }
             () = self.dispatch.cancelled().fuse() => return self.cancelled_before_start().await,
@@ -146,10 +151,20 @@ impl Execution<'_> {
         if let Err(Unsent::TimedOut) = self.send(&mut *worker, &ToWorker::CancelRequest, limit).await {
             worker.kill();
         }
-        self.wait_for_end(&mut *worker, told, grace).await;
+        let exit = self.wait_for_end(&mut *worker, told, grace).await;
+        if on_end == TaskResult::Canceled && result_of(exit).is_none() {
+            self.report_killed().await;
+        }
         self.renewal.finish().await?;
         complete::finish_request(self.dispatcher, self.dispatch, on_end).await?;
         Ok(on_end)
+    }
+
+    /// A cancelled worker that had to be killed reported nothing, and a plan with events hears of no end but by one.
+    async fn report_killed(&self) {
+        if self.dispatcher.runner.choices.crash_report == CrashReport::RecordedResult {
+            complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Canceled).await;
+        }
     }
 
     async fn watch(&self, worker: &mut dyn Worker, told: Option<Lease>) -> Watched {
@@ -162,10 +177,7 @@ impl Execution<'_> {
     }
 
     async fn worker_ended(&self, exit: Exit) -> Result<TaskResult, Failure> {
-        let result = match exit {
-            Exit::Code(code) => u64::try_from(code - RESULT_CODES).ok().and_then(TaskResult::from_number),
-            Exit::Killed => None,
-        };
+        let result = result_of(exit);
         if result.is_none() {
             tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
             complete::report_crash(self.dispatcher, self.dispatch).await;
@@ -177,7 +189,7 @@ impl Execution<'_> {
     }
 
     /// The worker was told to end; it is killed when its time is over, if anything says how long it has.
-    async fn wait_for_end(&self, worker: &mut dyn Worker, mut told: Option<Lease>, grace: Option<Duration>) {
+    async fn wait_for_end(&self, worker: &mut dyn Worker, mut told: Option<Lease>, grace: Option<Duration>) -> Exit {
         let line = &self.dispatcher.runner.line;
         let (told_when, kill_deadline) =
             (self.dispatch.cancel.get().kill_at, self.dispatcher.runner.choices.kill_deadline);
@@ -203,14 +215,14 @@ impl Execution<'_> {
         let mut over = pin!(over.fuse());
         loop {
             select_biased! {
-                _ = worker.ended().fuse() => return,
+                exit = worker.ended().fuse() => return exit,
                 () = over => break,
                 lease = self.newer_than(told).fuse() => told = self.tell(worker, lease).await,
             }
         }
         tracing::warn!("Worker of job {} does not end, kill it.", self.dispatch.job.job_id);
         worker.kill();
-        worker.ended().await;
+        worker.ended().await
     }
 
     /// The next lease.
@@ -280,6 +292,14 @@ impl Execution<'_> {
             Ok(Err(error)) => Err(Unsent::Broken(error)),
             Err(_) => Err(Unsent::TimedOut),
         }
+    }
+}
+
+/// The job's result that a worker's exit code tells, if it does.
+fn result_of(exit: Exit) -> Option<TaskResult> {
+    match exit {
+        Exit::Code(code) => u64::try_from(code - RESULT_CODES).ok().and_then(TaskResult::from_number),
+        Exit::Killed => None,
     }
 }
 

@@ -29,6 +29,8 @@ pub const RENEW_PAUSE: Duration = Duration::from_secs(60);
 pub const FIRST_RENEW_RETRIES: u32 = 5;
 /// See [`FIRST_RENEW_RETRIES`].
 pub const FIRST_RENEW_WAIT: Range<Duration> = seconds(1..10);
+/// How long the repaired runner tries the first renewal: each attempt whose answer is lost keeps the job from others.
+const FIRST_RENEW_PATIENCE: Duration = Duration::from_secs(120);
 /// Pause after each of the first five errors in a row, and after later ones.
 pub const RENEW_ERROR_WAIT: Range<Duration> = seconds(5..15);
 /// See [`RENEW_ERROR_WAIT`].
@@ -212,6 +214,7 @@ impl Loop {
 
     async fn renew(&self) -> RenewEnd {
         let mut first_retries = FIRST_RENEW_RETRIES;
+        let began = self.runner.line.mono();
         let mut errors = 0;
         loop {
             match self.once().await {
@@ -233,7 +236,7 @@ impl Loop {
                 Err(failure) => {
                     tracing::warn!("Catch exception during renew runner jobrequest: {failure}");
                     errors += 1;
-                    if let Some(end) = self.after_error(errors, &mut first_retries).await {
+                    if let Some(end) = self.after_error(errors, &mut first_retries, began).await {
                         return end;
                     }
                 }
@@ -242,10 +245,12 @@ impl Loop {
     }
 
     /// Waits for the next try; an end when there is none.
-    async fn after_error(&self, errors: u32, first_retries: &mut u32) -> Option<RenewEnd> {
+    async fn after_error(&self, errors: u32, first_retries: &mut u32, began: Mono) -> Option<RenewEnd> {
         let line = &self.runner.line;
         let Some(lease) = self.lease.get() else {
-            if *first_retries == 0 {
+            let late = self.runner.choices.lease_end == LeaseEnd::WithinLease
+                && line.mono().since(began) >= FIRST_RENEW_PATIENCE;
+            if *first_retries == 0 || late {
                 return Some(RenewEnd::NeverOurs);
             }
             *first_retries -= 1;

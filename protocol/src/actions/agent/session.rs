@@ -243,7 +243,8 @@ impl Sessions {
         }
     }
 
-    /// The order of the tests is upstream's.
+    /// The order of the tests is upstream's. What a token endpoint says of a registration may be taken back; the repaired
+    /// runner believes only the server itself that it is gone.
     async fn judge(&mut self, failure: &Failure) -> Verdict {
         let choices = &self.runner.choices;
         if failure.is(key::TOKEN_EXPIRED) && choices.on_refusal == OnRefusal::Fatal {
@@ -252,7 +253,8 @@ impl Sessions {
         if failure.is_clock_skew() && choices.clock_skew == ClockSkew::SkewFirst {
             return Verdict::Wait(self.pause());
         }
-        if let Failure::Token { .. } = failure {
+        let believed = choices.on_not_found == OnNotFound::DeletesConfiguration;
+        if let (Failure::Token { .. }, true) = (failure, believed) {
             if failure.is_invalid_client() {
                 return self.registration_lost();
             }

@@ -1,0 +1,118 @@
+//! Bad input is answered in one line that says what was wrong and what is accepted, with exit code 2.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SCENARIO: &str = "actions-idle-runner";
+
+fn squall(arguments: &[&str], folder: &Path) -> Output {
+    let squall = Command::new(env!("CARGO_BIN_EXE_squall")).args(arguments).current_dir(folder).output();
+    squall.expect("the program starts")
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], because: &str, accepted: &str) {
+    refused_in(tempfile::tempdir().expect("a folder").path(), arguments, because, accepted);
+}
+
+#[track_caller]
+fn refused_in(folder: &Path, arguments: &[&str], because: &str, accepted: &str) {
+    let before = fs::read_dir(folder).expect("a folder").count();
+    let output = squall(arguments, folder);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+    assert!(output.stdout.is_empty(), "{arguments:?} printed a result");
+    assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
+    assert!(told.starts_with("squall: ") && !told.contains("panicked"), "{arguments:?}: {told}");
+    assert!(told.contains(because) && told.contains(accepted), "{arguments:?}: {told}");
+    assert_eq!(fs::read_dir(folder).expect("a folder").count(), before, "{arguments:?} left something behind");
+}
+
+#[test]
+fn commands() {
+    refused(&["frobnicate"], "frobnicate", "list, explore and replay");
+    refused(&[], "no command", "list, explore and replay");
+    refused(&["explore", "--frob"], "--frob", "unexpected");
+}
+
+#[test]
+fn scenarios_variants_and_formats() {
+    refused(&["explore", "nope"], "\"nope\"", SCENARIO);
+    refused(&["replay", "nope", "1"], "\"nope\"", SCENARIO);
+    refused(&["explore", SCENARIO, "--variant", "nope"], "'nope'", "upstream, hardened");
+    refused(&["explore", "--format", "xml"], "'xml'", "text, json");
+    refused(&["list", "--format", "xml"], "'xml'", "text, json");
+    refused(&["replay", SCENARIO, "1", "--format", "xml"], "'xml'", "text, json");
+}
+
+#[test]
+fn numbers() {
+    refused(&["replay", SCENARIO, "abc"], "\"abc\" is no seed", "whole number");
+    refused(&["replay", SCENARIO, "-1"], "\"-1\" is no seed", "whole number");
+    refused(&["replay", SCENARIO, "18446744073709551616"], "is no seed", "18446744073709551615");
+    refused(&["replay", SCENARIO], "needs a seed", "squall replay");
+    refused(&["explore", "--seeds", "-5"], "'-5'", "at least 1");
+    refused(&["explore", "--seeds", "0"], "'0'", "at least 1");
+    refused(&["explore", "--start", "-1"], "'-1'", "from 0 to");
+    refused(&["explore", "--start", "18446744073709551615", "--seeds", "2"], "no seed is left", "the last seed");
+    refused(&["explore", "--jobs", "0"], "'0'", "from 1 to 512");
+    refused(&["explore", "--jobs", "many"], "'many'", "from 1 to 512");
+    refused(&["explore", "--shard", "3/2"], "'3/2'", "I from 1 to N");
+    refused(&["explore", "--shard", "0"], "'0'", "I from 1 to N");
+    refused(&["explore", "--time", "10parsecs"], "'10parsecs'", "30s, 10m or 2h");
+    refused(&["explore", "--time", "-5s"], "-5", "");
+}
+
+#[test]
+fn places_that_cannot_be_written() {
+    refused(&["explore", "--out", "/proc/nope/x"], "/proc/nope/x", "can be written");
+    refused(
+        &["replay", SCENARIO, "1", "--out", "no/such/folder/story.txt"],
+        "no/such/folder/story.txt",
+        "can be written",
+    );
+    refused(&["replay", SCENARIO, "1", "--out", "."], "cannot write", "can be written");
+}
+
+#[test]
+fn case_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let replayed = squall(&["replay", SCENARIO, "3", "--format", "json"], folder.path());
+    let first = String::from_utf8(replayed.stdout).expect("text");
+    let first: serde_json::Value = serde_json::from_str(first.lines().next().expect("a line")).expect("JSON");
+    let case = &first["case"];
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut case = case.clone();
+        change(&mut case);
+        case.to_string()
+    };
+    let nowhere = serde_json::json!({"kind": "crash", "target": {"node": "runner-99"}, "at_ms": 1, "for_ms": 1});
+    let nobody = serde_json::json!({"kind": "crash", "at_ms": 1, "for_ms": 1});
+    for (text, because, accepted) in [
+        (case.to_string()[..200].to_owned(), "ends in the middle", "one whole JSON object"),
+        (String::new(), "ends in the middle", "one whole JSON object"),
+        ("hello".to_owned(), "not JSON", "one JSON object"),
+        (r#"{"version":1}"#.to_owned(), "not a case", "missing field"),
+        (r#"{"version":999}"#.to_owned(), "version 999", "reads version 1"),
+        (changed(&|case| case["scenario"] = "nope".into()), "\"nope\"", SCENARIO),
+        (changed(&|case| case["sed"] = 1.into()), "field sed", "no case has"),
+        (changed(&|case| case["end_ms"] = u64::MAX.into()), "end_ms", "at most"),
+        (changed(&|case| case["choices"] = 7.into()), "choices", SCENARIO),
+        (changed(&|case| case["plan"]["faults"] = serde_json::json!([nowhere])), "runner-99", "the nodes are"),
+        (changed(&|case| case["plan"]["faults"] = serde_json::json!([nobody])), "has to name the node", "plan"),
+    ] {
+        fs::write(folder.path().join("case.json"), text).expect("there is room");
+        refused_in(folder.path(), &["replay", "case.json"], because, accepted);
+    }
+    fs::write(folder.path().join("case.json"), [0xff, 0xfe]).expect("there is room");
+    refused_in(folder.path(), &["replay", "case.json"], "not JSON", "one JSON object");
+    refused_in(folder.path(), &["replay", "missing.json"], "cannot read", "missing.json");
+    refused_in(folder.path(), &["replay", "."], "cannot read", ".");
+    refused_in(
+        folder.path(),
+        &["replay", "case.json", "--variant", "upstream"],
+        "--variant upstream",
+        "a case file says",
+    );
+}

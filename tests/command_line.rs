@@ -1,0 +1,217 @@
+//! The command line over a toy scenario.
+
+#[path = "../sim/tests/toy/mod.rs"]
+mod toy;
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::atomic::AtomicBool;
+
+use serde_json::Value;
+use squall::cli::{self, Surroundings};
+use squall_sim::case_file;
+use squall_sim::scenario::Scenario;
+use toy::Toy;
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+static AT_ONCE: AtomicBool = AtomicBool::new(true);
+
+struct Printed {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+fn squall(arguments: &[&str]) -> Printed {
+    squall_until(arguments, || &NEVER)
+}
+
+fn squall_until(arguments: &[&str], interrupted: fn() -> &'static AtomicBool) -> Printed {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted };
+    let arguments = ["squall"].iter().chain(arguments).map(Into::into);
+    let code = cli::run(arguments, &[&Toy], &mut around);
+    Printed { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }
+}
+
+fn json(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+}
+
+#[test]
+fn explore_prints_a_line_for_each_seed_and_a_summary() {
+    let printed = squall(&["explore", "toy-queue", "--variant", "upstream", "--seeds", "20", "--format", "json"]);
+    assert_eq!((printed.code, printed.err.as_str()), (3, ""));
+    let lines = json(&printed.out);
+    let (summary, runs) = lines.split_last().expect("lines");
+    assert_eq!(
+        runs.iter().map(|run| run["seed"].as_u64().expect("a seed")).collect::<Vec<_>>(),
+        (0..20).collect::<Vec<_>>()
+    );
+    for run in runs {
+        let fields: Vec<&str> = run.as_object().expect("an object").keys().map(String::as_str).collect();
+        for field in [
+            "scenario",
+            "variant",
+            "seed",
+            "digest",
+            "verdict",
+            "invariant",
+            "fingerprint",
+            "sim_ms",
+            "wall_us",
+            "exchanges",
+            "faults",
+            "faults_effective",
+        ] {
+            assert!(fields.contains(&field), "{field} is missing in {fields:?}");
+        }
+        assert_eq!(run["verdict"] == "pass", run["invariant"].is_null());
+    }
+    let failed = runs.iter().filter(|run| run["verdict"] != "pass").count();
+    assert!(failed > 0);
+    assert_eq!((&summary["summary"], &summary["seeds"]), (&true.into(), &20.into()));
+    assert_eq!(summary["failed"], failed);
+    assert!(summary["wall_ms"].is_u64());
+    let campaign = &summary["campaigns"][0];
+    assert_eq!(campaign["fingerprints"]["every-job-ends/job"]["trials"], failed);
+    assert!(campaign["families"]["crash"]["effective"].as_u64().expect("a count") > 0);
+    assert_eq!(campaign["invariants"]["every-job-ends"], 200);
+    assert_eq!(campaign["gaps"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn without_a_variant_the_bug_must_show_and_the_repair_must_hold() {
+    let both = squall(&["explore", "--seeds", "20"]);
+    assert_eq!(both.code, 0, "{}", both.out);
+    assert!(both.out.starts_with("squall replay toy-queue "), "{}", both.out);
+    assert!(both.out.contains("caught") && both.out.contains("clean"), "{}", both.out);
+
+    // One seed without a crash shows nothing.
+    let quiet = (0..).find(|seed| Toy.generate(*seed, "upstream").plan.faults.is_empty()).expect("some").to_string();
+    let missed = squall(&["explore", "--seeds", "1", "--start", &quiet]);
+    assert_eq!(missed.code, 1, "{}", missed.out);
+    assert!(missed.out.contains("NOT CAUGHT"), "{}", missed.out);
+
+    let hardened = squall(&["explore", "--variant", "hardened", "--seeds", "20"]);
+    assert_eq!(hardened.code, 0, "{}", hardened.out);
+}
+
+#[test]
+fn a_gap_is_told_in_a_sentence() {
+    let quiet = (0..).find(|seed| Toy.generate(*seed, "upstream").plan.faults.is_empty()).expect("some").to_string();
+    let empty = squall(&["explore", "--variant", "hardened", "--seeds", "1", "--start", &quiet, "--shard", "1/2"]);
+    let other = squall(&["explore", "--variant", "hardened", "--seeds", "1", "--start", &quiet, "--shard", "2/2"]);
+    let told = [empty.out, other.out].concat();
+    assert_eq!(told.matches("toy-queue hardened: no seed was run").count(), 1, "{told}");
+}
+
+#[test]
+fn ctrl_c_ends_a_campaign_with_what_it_has() {
+    let printed =
+        squall_until(&["explore", "--variant", "hardened", "--seeds", "1000", "--format", "json"], || &AT_ONCE);
+    assert_eq!(printed.code, 0);
+    assert!(printed.err.contains("interrupted"), "{}", printed.err);
+    let lines = json(&printed.out);
+    let summary = lines.last().expect("a summary");
+    assert_eq!((&summary["interrupted"], &summary["seeds"]), (&true.into(), &0.into()));
+    let both = squall_until(&["explore", "--seeds", "1000"], || &AT_ONCE);
+    assert_eq!(both.code, 1, "nothing was caught");
+}
+
+#[test]
+fn a_failing_seed_replays_alike_and_as_a_case_file_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("found");
+    let path = out.to_str().expect("text");
+    let explored = squall(&["explore", "--variant", "upstream", "--seeds", "20", "--format", "json", "--out", path]);
+    let runs = json(&explored.out);
+    assert_eq!(json(&fs::read_to_string(out.join("runs.jsonl")).expect("it is there")), runs);
+    let failing = runs.iter().find(|run| run["verdict"] == "stuck").expect("some fail");
+
+    let seed = failing["seed"].to_string();
+    let replayed = squall(&["replay", "toy-queue", &seed, "--format", "json"]);
+    let same = |run: &Value| ["digest", "verdict", "invariant", "fingerprint"].map(|field| run[field].clone());
+    assert_eq!(replayed.code, 3);
+    assert_eq!(same(&json(&replayed.out)[0]), same(failing));
+
+    let story = squall(&["replay", "toy-queue", &seed]);
+    let command = format!("squall replay toy-queue {seed} --variant upstream");
+    assert!(story.out.starts_with(&command) && story.out.contains("every-job-ends"), "{}", story.out);
+    let kept = out.join(format!("toy-queue-upstream-{seed}.txt"));
+    assert_eq!(fs::read_to_string(kept).expect("it is there"), story.out);
+
+    let case = out.join(format!("toy-queue-upstream-{seed}.json"));
+    let from_file = squall(&["replay", case.to_str().expect("text"), "--format", "json"]);
+    assert_eq!((from_file.code, same(&json(&from_file.out)[0])), (3, same(failing)));
+}
+
+#[test]
+fn replay_writes_a_file_instead_and_tells_the_verdict_by_its_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let story = folder.path().join("story.txt");
+    let replayed =
+        squall(&["replay", "toy-queue", "1", "--variant", "hardened", "--out", story.to_str().expect("text")]);
+    assert_eq!((replayed.code, replayed.out.as_str()), (0, ""));
+    assert!(fs::read_to_string(&story).expect("it is there").contains("verdict: pass"));
+
+    for (variant, code, told) in
+        [("panicking", 5, "panicked"), ("leaking", 4, "same-case-same-run"), ("spinning", 3, "time-passes")]
+    {
+        let case = folder.path().join("case.json");
+        fs::write(&case, case_file::to_text(&Toy.generate(0, variant))).expect("there is room");
+        let replayed = squall(&["replay", case.to_str().expect("text")]);
+        assert_eq!(replayed.code, code, "{}", replayed.out);
+        assert!(replayed.out.contains(told), "{}", replayed.out);
+    }
+}
+
+#[test]
+fn list_names_everything() {
+    let listed = squall(&["list", "--format", "json"]);
+    let lists = &json(&listed.out)[0];
+    for list in ["scenarios", "bugs", "faults", "invariants", "policies"] {
+        assert!(lists[list].is_array(), "{list}");
+    }
+    let names = |list: &str| -> Vec<String> {
+        let list = lists[list].as_array().expect("a list");
+        list.iter().map(|named| named["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names("scenarios"), ["toy-queue"]);
+    assert!(names("faults").contains(&"partition".to_owned()));
+    let invariants = names("invariants");
+    assert!(invariants.contains(&"every-job-ends".to_owned()) && invariants.contains(&"one-live-session".to_owned()));
+    let told = squall(&["list"]);
+    assert!(told.out.contains("scenarios\n  toy-queue  Workers take jobs"), "{}", told.out);
+}
+
+#[test]
+fn help_is_no_error() {
+    let help = squall(&["--help"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    assert!(help.out.contains("explore") && help.out.contains("Exit codes"), "{}", help.out);
+    assert_eq!(squall(&["explore", "--help"]).code, 0);
+}
+
+/// Takes a few lines, as `head` does.
+struct Head(usize);
+
+impl Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_the_campaign_quietly() {
+    let mut err = Vec::new();
+    let mut around = Surroundings { out: &mut Head(3), err: &mut err, interrupted: || &NEVER };
+    let arguments = ["squall", "explore", "--variant", "upstream", "--time", "1h", "--format", "json"];
+    let code = cli::run(arguments.map(Into::into), &[&Toy], &mut around);
+    assert_eq!((code, String::from_utf8_lossy(&err).as_ref()), (0, ""));
+}
