@@ -31,8 +31,8 @@ fn refused_in(folder: &Path, arguments: &[&str], because: &str, accepted: &str) 
 
 #[test]
 fn commands() {
-    refused(&["frobnicate"], "frobnicate", "list, explore and replay");
-    refused(&[], "no command", "list, explore and replay");
+    refused(&["frobnicate"], "frobnicate", "list, explore, replay and serve");
+    refused(&[], "no command", "list, explore, replay and serve");
     refused(&["explore", "--frob"], "--frob", "unexpected");
 }
 
@@ -115,4 +115,18 @@ fn case_files() {
         "--variant upstream",
         "a case file says",
     );
+}
+
+#[test]
+fn servers() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it listens").to_string();
+    refused(&["serve"], "SCENARIO", "not provided");
+    refused(&["serve", "nope"], "\"nope\"", SCENARIO);
+    refused(&["serve", SCENARIO, "--listen", "here"], "'here'", "127.0.0.1:0");
+    refused(&["serve", SCENARIO, "--listen", &address], &format!("cannot listen on {address}"), "port 0 for any");
+    refused(&["serve", SCENARIO, "--jobs", "many"], "'many'", "number of jobs");
+    refused(&["serve", SCENARIO, "--jobs", "-1"], "'-1'", "number of jobs");
+    refused(&["serve", SCENARIO, "--encryption", "rot13"], "'rot13'", "key-under-rsa");
+    refused(&["serve", SCENARIO, "--journal", "no/where"], "no/where", "--journal takes a file");
 }

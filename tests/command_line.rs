@@ -30,12 +30,19 @@ fn squall_until(arguments: &[&str], interrupted: fn() -> &'static AtomicBool) ->
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut around = Surroundings { out: &mut out, err: &mut err, interrupted };
     let arguments = ["squall"].iter().chain(arguments).map(Into::into);
-    let code = cli::run(arguments, &[&Toy], &mut around);
+    let code = cli::run(arguments, &[&Toy], &[], &mut around);
     Printed { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }
 }
 
 fn json(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect()
+}
+
+#[test]
+fn a_scenario_without_a_server_is_not_served() {
+    let printed = squall(&["serve", "toy-queue"]);
+    assert_eq!((printed.code, printed.out.as_str()), (2, ""));
+    assert!(printed.err.contains("toy-queue has no server to serve"), "{}", printed.err);
 }
 
 #[test]
@@ -212,6 +219,6 @@ fn a_reader_who_has_seen_enough_ends_the_campaign_quietly() {
     let mut err = Vec::new();
     let mut around = Surroundings { out: &mut Head(3), err: &mut err, interrupted: || &NEVER };
     let arguments = ["squall", "explore", "--variant", "upstream", "--time", "1h", "--format", "json"];
-    let code = cli::run(arguments.map(Into::into), &[&Toy], &mut around);
+    let code = cli::run(arguments.map(Into::into), &[&Toy], &[], &mut around);
     assert_eq!((code, String::from_utf8_lossy(&err).as_ref()), (0, ""));
 }

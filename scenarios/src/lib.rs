@@ -6,4 +6,6 @@
 
 pub mod actions_idle_runner;
 pub mod cli;
+pub mod live_journal;
 pub mod registry;
+pub mod serve;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use squall::registry;
+
 fn main() -> ExitCode {
-    squall::cli::main(&squall::registry::scenarios())
+    squall::cli::main(&registry::scenarios(), &registry::servers())
 }

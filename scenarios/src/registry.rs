@@ -3,8 +3,14 @@
 use squall_sim::scenario::Scenario;
 
 use crate::actions_idle_runner::ActionsIdleRunner;
+use crate::serve::Serve;
 
 /// Every scenario there is.
 pub fn scenarios() -> Vec<&'static dyn Scenario> {
+    vec![&ActionsIdleRunner]
+}
+
+/// Those of them that have a server to serve on a real port.
+pub fn servers() -> Vec<&'static dyn Serve> {
     vec![&ActionsIdleRunner]
 }

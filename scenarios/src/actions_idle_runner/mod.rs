@@ -6,6 +6,7 @@
 
 mod draw;
 mod furnish;
+mod live;
 mod work;
 
 use std::time::Duration;
@@ -146,8 +147,6 @@ impl Scenario for ActionsIdleRunner {
     fn invariants(&self, case: &Case) -> Vec<Box<dyn Invariant>> {
         // The bounds follow from what the service promises in this very case.
         let service = Parameters::deserialize(&case.parameters).map_or_else(|_| draw::service(), |it| it.service);
-        let reconnect = service.session_life + RESTART_AND_RETRY;
-        let redelivery = service.assignment_life.max(service.redelivery) + service.poll_hold + RESTART_AND_RETRY;
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -163,17 +162,27 @@ impl Scenario for ActionsIdleRunner {
             Box::new(RestartsBounded::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
-            Box::new(WaitingJobTaken { bound: redelivery }),
+            Box::new(WaitingJobTaken { bound: redelivery(&service) }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: reconnect }),
-            Box::new(NotLockedOut { bound: reconnect }),
+            Box::new(SessionRegained { bound: reconnect(&service) }),
+            Box::new(NotLockedOut { bound: reconnect(&service) }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),
             Box::new(coverage::agent_killed()),
         ]
     }
+}
+
+/// How long an agent may take to get in again after it lost its session.
+fn reconnect(service: &server::Parameters) -> Duration {
+    service.session_life + RESTART_AND_RETRY
+}
+
+/// How long a job may take to reach an agent that is ready for it.
+fn redelivery(service: &server::Parameters) -> Duration {
+    service.assignment_life.max(service.redelivery) + service.poll_hold + RESTART_AND_RETRY
 }
 
 /// A restart, a call that times out, and the longest wait before the next one.

@@ -7,6 +7,7 @@ mod output;
 mod progress;
 mod refusal;
 mod replay;
+mod serve;
 mod tables;
 mod values;
 
@@ -20,6 +21,7 @@ use squall_sim::scenario::Scenario;
 use squall_sim::verdict::Severity;
 
 use self::refusal::Refusal;
+use crate::serve::Serve;
 
 /// The exit code of bad usage.
 const BAD_USAGE: u8 = 2;
@@ -45,6 +47,8 @@ enum Command {
     Explore(explore::Arguments),
     /// Run one seed, or one case from a file, and tell its story.
     Replay(replay::Arguments),
+    /// Run a scenario's server on a real port, and judge what it saw of its clients.
+    Serve(serve::Arguments),
 }
 
 /// Which of two designs is run.
@@ -77,19 +81,20 @@ pub struct Surroundings<'a> {
     pub interrupted: fn() -> &'static AtomicBool,
 }
 
-/// Runs the command line of this process over some scenarios.
-pub fn main(scenarios: &[&'static dyn Scenario]) -> ExitCode {
+/// Runs the command line of this process over some scenarios, and the servers of those that have one.
+pub fn main(scenarios: &[&'static dyn Scenario], servers: &[&'static dyn Serve]) -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut around = Surroundings { out: &mut out, err: &mut err, interrupted: interrupt::watch };
-    ExitCode::from(run(std::env::args_os(), scenarios, &mut around))
+    ExitCode::from(run(std::env::args_os(), scenarios, servers, &mut around))
 }
 
-/// Runs a command line over some scenarios. The first argument is the program's name.
+/// Runs a command line over some scenarios, and the servers of those that have one. The first argument is the program's name.
 ///
 /// Returns the exit code.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     scenarios: &[&'static dyn Scenario],
+    servers: &[&'static dyn Serve],
     around: &mut Surroundings<'_>,
 ) -> u8 {
     let done = match Arguments::try_parse_from(arguments) {
@@ -97,6 +102,7 @@ pub fn run(
             Command::List(arguments) => list::run(&arguments, scenarios, around),
             Command::Explore(arguments) => explore::run(&arguments, scenarios, around),
             Command::Replay(arguments) => replay::run(&arguments, scenarios, around),
+            Command::Serve(arguments) => serve::run(&arguments, scenarios, servers, around),
         },
         Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error)),
         Err(help) => around.out.write_all(help.to_string().as_bytes()).map(|()| 0).map_err(Refusal::from),

@@ -1,6 +1,7 @@
 //! Why a command is not carried out: one sentence on what was wrong and what is accepted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -31,6 +32,16 @@ pub(crate) enum Refusal {
     Unwritable { path: PathBuf, why: io::Error },
     #[error("no seed is left: --start {start} with --seeds {seeds} goes beyond {}, the last seed", u64::MAX)]
     BeyondLastSeed { start: u64, seeds: u64 },
+    #[error("{name} has no server to serve; those that have one are: {served}")]
+    NotServed { name: String, served: String },
+    #[error("cannot listen on {address}: {why}; --listen takes a free address of this machine, with port 0 for any")]
+    CannotListen { address: SocketAddr, why: io::Error },
+    #[error("cannot write the journal to {}: {why}; --journal takes a file in a folder that can be written", path.display())]
+    JournalUnwritable { path: PathBuf, why: io::Error },
+    #[error("the journal in {} lacks its end: {why}", path.display())]
+    JournalCutShort { path: PathBuf, why: io::Error },
+    #[error("cannot start to serve: {0}")]
+    NoRuntime(io::Error),
     #[error("cannot print the result: {0}")]
     Output(io::Error),
     /// Nobody reads our output any more.
@@ -50,7 +61,7 @@ impl From<io::Error> for Refusal {
 impl Refusal {
     /// What the parser of arguments has to say, in one line.
     pub(crate) fn of_clap(error: &clap::Error) -> Self {
-        const COMMANDS: &str = "the commands are list, explore and replay";
+        const COMMANDS: &str = "the commands are list, explore, replay and serve";
         Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
             (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
             (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {

@@ -1,5 +1,6 @@
 //! Values of options, each with a sentence on what is accepted.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use squall_sim::explore::Shard;
 
 /// More threads than this are a slip of the finger.
 const JOBS_MAX: usize = 512;
+/// More jobs than this at once are one, too.
+const QUEUED_MAX: u32 = 100_000;
 
 pub(super) fn seeds(text: &str) -> Result<NonZeroU64, String> {
     text.parse().map_err(|_| "it takes a whole number of seeds, at least 1".to_owned())
@@ -20,6 +23,16 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
 pub(super) fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     let jobs = text.parse().ok().filter(|jobs: &NonZeroUsize| jobs.get() <= JOBS_MAX);
     jobs.ok_or_else(|| format!("it takes a number of threads from 1 to {JOBS_MAX}"))
+}
+
+pub(super) fn queued_jobs(text: &str) -> Result<u32, String> {
+    let jobs = text.parse().ok().filter(|jobs| *jobs <= QUEUED_MAX);
+    jobs.ok_or_else(|| format!("it takes a number of jobs from 0 to {QUEUED_MAX}"))
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let resolved = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    resolved.ok_or_else(|| "it takes an address and a port, such as 127.0.0.1:0 or localhost:8080".to_owned())
 }
 
 pub(super) fn time(text: &str) -> Result<Duration, String> {
@@ -43,6 +56,21 @@ mod tests {
         for text in ["10parsecs", "10", "", "0s", "-5s", "m"] {
             assert!(time(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn addresses_have_a_port() {
+        assert_eq!(address("127.0.0.1:80"), Ok(SocketAddr::from(([127, 0, 0, 1], 80))));
+        assert!(address("[::1]:0").is_ok());
+        for text in ["", "127.0.0.1", "here", ":80", "127.0.0.1:99999", "999.1.1.1:80"] {
+            assert!(address(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_job_may_be_queued() {
+        assert_eq!((queued_jobs("0"), queued_jobs("7")), (Ok(0), Ok(7)));
+        assert!(["-1", "many", "1.5", "100001"].iter().all(|text| queued_jobs(text).is_err()));
     }
 
     #[test]

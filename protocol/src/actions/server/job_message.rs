@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::parameters::Flow;
 use super::state::{JobNumber, State, Subject};
 use crate::actions::wire::RunnerJobRequestRef;
 use crate::distributed_task::wire::{
@@ -26,10 +27,12 @@ impl State {
         }
     }
 
-    /// The job as its agent gets it, with a token for this attempt.
+    /// The job as its agent gets it, with a token for this attempt. By its kind and its endpoint the worker tells whom it
+    /// reports to: the run service in V2.
     pub(super) fn job_message(
         &mut self,
         number: JobNumber,
+        flow: Flow,
         locked_until: Option<Timestamp>,
         now: Timestamp,
     ) -> JobMessage {
@@ -38,6 +41,10 @@ impl State {
         let life = self.parameters.job_token_life;
         self.tokens.issue(token.clone(), Subject::Attempt(number, attempt), life, now);
         let (job, parameters) = (&self.jobs[&number], &self.parameters);
+        let (kind, url) = match flow {
+            Flow::V1 => (message_type::PIPELINE_AGENT_JOB_REQUEST, &parameters.addresses.tenant),
+            Flow::V2 => (message_type::RUNNER_JOB_REQUEST, &parameters.addresses.run_service),
+        };
         let mut variables: BTreeMap<String, VariableValue> = BTreeMap::new();
         for (name, value) in &job.spec.variables {
             variables.insert(name.clone(), VariableValue { value: value.clone(), is_secret: false });
@@ -45,7 +52,7 @@ impl State {
         variables.insert(JobMessage::ATTEMPT.into(), VariableValue { value: attempt.to_string(), is_secret: false });
         let system = Endpoint {
             name: JobMessage::SYSTEM_CONNECTION.into(),
-            url: parameters.addresses.tenant.clone(),
+            url: url.clone(),
             authorization: Authorization {
                 scheme: "OAuth".into(),
                 parameters: BTreeMap::from([("AccessToken".into(), token)]),
@@ -53,7 +60,7 @@ impl State {
             data: BTreeMap::from([("ServerName".into(), "squall".into())]),
         };
         JobMessage {
-            message_type: message_type::PIPELINE_AGENT_JOB_REQUEST.into(),
+            message_type: kind.into(),
             plan: PlanReference {
                 scope_identifier: Uuid::nil(),
                 plan_id: job.plan,

@@ -82,7 +82,7 @@ impl State {
         self.record(Fact::JobOffered { job: name, attempt, agent: agent_name });
         let (kind, body, redelivery) = match speaks {
             Flow::V1 => {
-                let body = self.job_message(number, Some(until), now);
+                let body = self.job_message(number, Flow::V1, Some(until), now);
                 (message_type::PIPELINE_AGENT_JOB_REQUEST, json(&body), Redelivery::AtOnce)
             }
             Flow::V2 => {
@@ -114,11 +114,11 @@ impl State {
             Phase::Offered(whose) if whose == id => {
                 self.take(number, id, now);
                 let until = self.leases.get(&number).map(|lease| lease.until);
-                Ok(self.job_message(number, until, now))
+                Ok(self.job_message(number, Flow::V2, until, now))
             }
             Phase::Leased(whose) if whose == id && self.acquires_again() => {
                 let until = self.leases.get(&number).map(|lease| lease.until);
-                Ok(self.job_message(number, until, now))
+                Ok(self.job_message(number, Flow::V2, until, now))
             }
             Phase::Leased(_) => Err(Failure::AlreadyAcquired(request.into())),
             Phase::Queued | Phase::Offered(_) => Err(Failure::JobNotFound(request.into())),
@@ -137,7 +137,7 @@ impl State {
         match job.phase {
             Phase::Offered(whose) | Phase::Leased(whose) if whose == id && job.attempt == attempt => {
                 let until = self.leases.get(&number).map(|lease| lease.until).or(self.offers.of(&number));
-                Ok(self.job_message(number, until, now))
+                Ok(self.job_message(number, Flow::V1, until, now))
             }
             _ => Err(Failure::JobNotFound(request.into())),
         }

@@ -244,8 +244,8 @@ pub struct ServiceDefinition {
     pub identifier: Uuid,
     /// The resource's name.
     pub display_name: String,
-    /// 0: relative to the context; resources are.
-    pub relative_to_setting: serde_json::Value,
+    /// What the path is relative to: "context" for resources.
+    pub relative_to_setting: String,
     /// The template.
     pub relative_path: String,
     /// The revision of the newest version.
@@ -264,7 +264,7 @@ impl From<&Location> for ServiceDefinition {
             service_type: location.area.into(),
             identifier: location.id,
             display_name: location.resource.into(),
-            relative_to_setting: 0.into(),
+            relative_to_setting: "context".into(),
             relative_path: format!("/{}", location.template),
             resource_version: location.resource_version,
             min_version: "1.0".into(),
@@ -298,6 +298,7 @@ mod tests {
         let definition = serde_json::to_value(ServiceDefinition::from(&locations::SESSIONS)).unwrap();
         assert_eq!(definition["identifier"], "134e239e-2df3-4794-a6f6-24f1f19ec8dc");
         assert_eq!(definition["serviceType"], "distributedtask");
+        assert_eq!(definition["relativeToSetting"], "context");
         assert_eq!(definition["relativePath"], "/_apis/{area}/pools/{poolId}/{resource}/{sessionId}");
         let resource = serde_json::to_value(ResourceLocation::from(&locations::SESSIONS)).unwrap();
         assert_eq!(resource["resourceName"], "sessions");

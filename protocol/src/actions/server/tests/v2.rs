@@ -4,6 +4,8 @@ use super::*;
 fn parts(job: &Value) -> (Value, String) {
     let endpoint = &job["resources"]["endpoints"][0];
     assert_eq!(endpoint["name"], "SystemVssConnection");
+    // By these two the worker finds the run service.
+    assert_eq!((&job["messageType"], &endpoint["url"]), (&json!("RunnerJobRequest"), &json!("http://server/run/")));
     let token = endpoint["authorization"]["parameters"]["AccessToken"].as_str().unwrap();
     (json!({"planId": job["plan"]["planId"], "jobId": job["jobId"]}), token.into())
 }
