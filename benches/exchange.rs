@@ -1,5 +1,7 @@
 //! What one HTTP exchange costs, beside hyper and axum over an in-memory pipe on tokio with paused time.
 
+#![expect(clippy::disallowed_methods, reason = "what Squall is measured beside runs on tokio")]
+
 mod support;
 
 use criterion::{Criterion, Throughput};
