@@ -152,7 +152,10 @@ fn now() -> jiff::Timestamp {
 fn by_id(list: &Value, [id, area, resource, template]: [&str; 4]) -> BTreeMap<String, String> {
     let text = |one: &Value, name: &str| one[name].as_str().unwrap().to_owned();
     let filled = |one: &Value| {
-        text(one, template).replace("{area}", &text(one, area)).replace("{resource}", &text(one, resource))
+        text(one, template)
+            .trim_start_matches('/')
+            .replace("{area}", &text(one, area))
+            .replace("{resource}", &text(one, resource))
     };
     list.as_array().unwrap().iter().map(|one| (text(one, id), filled(one))).collect()
 }

@@ -33,7 +33,8 @@ async fn the_ready_line_names_everything() {
     assert_eq!(client.administer(Method::DELETE, "/jobs/job-1", None).await.status, 204);
     let ended = program.interrupt("INT");
     assert_eq!((ended.code, &ended.verdict["verdict"]), (Some(0), &json!("pass")));
-    assert_eq!(ended.verdict["invariants"]["queued-job-ends"], 3);
+    // The one that was cancelled has ended; the others wait, and may for a while.
+    assert_eq!(ended.verdict["invariants"]["queued-job-ends"], 1);
 }
 
 #[tokio::test]
