@@ -69,7 +69,7 @@ impl Client {
     pub async fn token(&self) -> String {
         let (client, endpoint) = (self.credential("client_id"), self.credential("authorization_url"));
         let signer = Signer::new(self.key.clone(), Algorithm::Rs256);
-        let (now, life) = (now(), std::time::Duration::from_secs(300));
+        let (now, life) = (jiff::Timestamp::now(), std::time::Duration::from_secs(300));
         let assertion = signer.assertion(client, endpoint, now, life, &mut squall::serve::entropy());
         let kind = "urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
         let form = format!("grant_type=client_credentials&client_assertion_type={kind}&client_assertion={assertion}");
@@ -141,11 +141,6 @@ async fn exchange(request: http::request::Builder, body: Bytes) -> Option<Answer
     let body = body.collect().await.ok()?.to_bytes();
     connection.abort();
     Some(Answer { status: parts.status.as_u16(), body })
-}
-
-#[expect(clippy::disallowed_methods, reason = "the server checks assertions by real time")]
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
 }
 
 /// Templates with their area and resource filled in.
