@@ -116,7 +116,7 @@ fn failing_polls_wait_as_net_s_seeded_generator_says() {
 
 #[test]
 fn one_failed_renewal_cancels_a_healthy_v2_job() {
-    let faults = || vec![unavailable("run-service", "renewjob", 500, 62_000)];
+    let faults = || vec![unavailable("run-service", "renewjob", 500, 150_000)];
     let upstream = run(&case("upstream", "v2", long_job(), faults()));
     assert!(broken(&upstream).contains("leased-job-not-aborted"), "{:?}", broken(&upstream));
     assert_clean(&case("hardened", "v2", long_job(), faults()));

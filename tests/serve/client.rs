@@ -69,7 +69,7 @@ impl Client {
     pub async fn token(&self) -> String {
         let (client, endpoint) = (self.credential("client_id"), self.credential("authorization_url"));
         let signer = Signer::new(self.key.clone(), Algorithm::Rs256);
-        let (now, life) = (now(), std::time::Duration::from_secs(300));
+        let (now, life) = (jiff::Timestamp::now(), std::time::Duration::from_secs(300));
         let assertion = signer.assertion(client, endpoint, now, life, &mut squall::serve::entropy());
         let kind = "urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
         let form = format!("grant_type=client_credentials&client_assertion_type={kind}&client_assertion={assertion}");
@@ -143,16 +143,14 @@ async fn exchange(request: http::request::Builder, body: Bytes) -> Option<Answer
     Some(Answer { status: parts.status.as_u16(), body })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the server checks assertions by real time")]
-fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
-}
-
 /// Templates with their area and resource filled in.
 fn by_id(list: &Value, [id, area, resource, template]: [&str; 4]) -> BTreeMap<String, String> {
     let text = |one: &Value, name: &str| one[name].as_str().unwrap().to_owned();
     let filled = |one: &Value| {
-        text(one, template).replace("{area}", &text(one, area)).replace("{resource}", &text(one, resource))
+        text(one, template)
+            .trim_start_matches('/')
+            .replace("{area}", &text(one, area))
+            .replace("{resource}", &text(one, resource))
     };
     list.as_array().unwrap().iter().map(|one| (text(one, id), filled(one))).collect()
 }

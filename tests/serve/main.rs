@@ -1,6 +1,6 @@
 //! `squall serve`: the real program on a real port, and clients that know nothing but its ready line and the wire.
 #![cfg(unix)]
-#![expect(clippy::disallowed_methods, reason = "a client of a real port runs on tokio, in real time")]
+#![expect(clippy::disallowed_methods, reason = "clients of a real server run on real tokio, in real time")]
 
 mod client;
 mod program;
@@ -34,7 +34,8 @@ async fn the_ready_line_names_everything() {
     assert_eq!(client.administer(Method::DELETE, "/jobs/job-1", None).await.status, 204);
     let ended = program.interrupt("INT");
     assert_eq!((ended.code, &ended.verdict["verdict"]), (Some(0), &json!("pass")));
-    assert_eq!(ended.verdict["invariants"]["queued-job-ends"], 3);
+    // The one that was cancelled has ended; the others wait, and may for a while.
+    assert_eq!(ended.verdict["invariants"]["queued-job-ends"], 1);
 }
 
 #[tokio::test]
