@@ -499,8 +499,10 @@ mod tests {
     #[test]
     fn the_server_s_half_follows() {
         assert_eq!(Choices::upstream().policy(), Policy::upstream());
-        let hardened = Policy { on_conflict: session::OnConflict::AnswerAgain, ..Policy::hardened() };
-        assert_eq!(Choices::hardened().policy(), hardened);
+        assert_eq!(Choices::hardened().policy(), Policy::hardened());
+        let put_back = |name: &str| Choices::hardened_but(name).unwrap().policy().on_conflict;
+        assert_eq!(put_back("on_conflict"), session::OnConflict::AnswerAgain);
+        assert_eq!(put_back("create_replay"), session::OnConflict::Refuse);
         assert_eq!(Choices::hardened_but("fencing").unwrap().policy().fencing, lease::Fencing::Ignored);
     }
 

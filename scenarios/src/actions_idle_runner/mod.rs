@@ -154,7 +154,10 @@ impl Scenario for ActionsIdleRunner {
             Box::new(FinishedJobNotFailed),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
-            Box::new(LeasedJobNotAborted { fence_after: service.lease_life - FENCE_MARGIN }),
+            Box::new(LeasedJobNotAborted {
+                fence_after: service.lease_life - FENCE_MARGIN,
+                repeated_within: RENEWED_APART,
+            }),
             Box::new(NoLeakedRenewal { bound: START_UP_OR_REPORT }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
@@ -189,6 +192,8 @@ fn redelivery(service: &server::Parameters) -> Duration {
 const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
 /// Six attempts at the first renewal, each with a time-out and a wait; or sixty attempts to report, 10 s apart.
 const START_UP_OR_REPORT: Duration = Duration::from_secs(15 * 60);
+/// A runner that has its answer waits a minute before the next renewal, on a clock that may be fast.
+const RENEWED_APART: Duration = Duration::from_secs(50);
 /// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
 const FENCE_MARGIN: Duration = Duration::from_secs(120);
 /// After the heal: leases expire, jobs are offered again, and the longest job runs.

@@ -9,7 +9,7 @@ use futures_util::future::{self, BoxFuture, Either};
 use squall_protocol::facts::{Agent, Job as JobName, Outcome, WorkerId};
 use squall_protocol::workers::Work;
 use squall_protocol::{Clock, Fact, Ledger, Shutdown};
-use squall_sim::Process;
+use squall_sim::{Node, Process};
 
 use super::{Job, WhenAsked};
 
@@ -25,6 +25,7 @@ pub(super) struct Execution {
     worker: WorkerId,
     clock: Arc<dyn Clock>,
     ledger: Arc<dyn Ledger>,
+    node: Node,
 }
 
 impl Execution {
@@ -35,6 +36,7 @@ impl Execution {
             worker: format!("{}#{}", process.name(), process.incarnation()).into(),
             clock: process.clock(),
             ledger: process.ledger(),
+            node: process.node().clone(),
         }
     }
 }
@@ -43,7 +45,8 @@ impl Work for Execution {
     fn execute(&self, job: JobName, attempt: u32, cancelled: Shutdown) -> BoxFuture<'static, Outcome> {
         let plan = self.jobs.get(&job).cloned();
         let (clock, ledger) = (self.clock.clone(), self.ledger.clone());
-        let mut told = Told { ledger, job, attempt, worker: self.worker.clone(), stopped: false };
+        let (worker, node) = (self.worker.clone(), self.node.clone());
+        let mut told = Told { ledger, node, job, attempt, worker, stopped: false };
         told.ledger.record(Fact::JobStarted {
             job: told.job.clone(),
             attempt,
@@ -76,6 +79,7 @@ async fn run(plan: &Job, clock: &dyn Clock, told: &Told, cancelled: &Shutdown) -
         match future::select(clock.sleep(step), Box::pin(asked)).await {
             Either::Left(_) => told.effect(),
             Either::Right(_) => {
+                told.aborted();
                 clock.sleep(WIND_DOWN).await;
                 return Outcome::Cancelled;
             }
@@ -88,6 +92,7 @@ async fn run(plan: &Job, clock: &dyn Clock, told: &Told, cancelled: &Shutdown) -
 /// Tells the journal of one execution, to its end however it ends.
 struct Told {
     ledger: Arc<dyn Ledger>,
+    node: Node,
     job: JobName,
     attempt: u32,
     worker: WorkerId,
@@ -97,6 +102,15 @@ struct Told {
 impl Told {
     fn effect(&self) {
         self.ledger.record(Fact::JobEffect {
+            job: self.job.clone(),
+            attempt: self.attempt,
+            worker: self.worker.clone(),
+        });
+    }
+
+    /// The runner asked for its end, or made an end of it. Whether anybody had asked the runner is for invariants.
+    fn aborted(&self) {
+        self.ledger.record(Fact::JobAborted {
             job: self.job.clone(),
             attempt: self.attempt,
             worker: self.worker.clone(),
@@ -117,6 +131,10 @@ impl Told {
 impl Drop for Told {
     fn drop(&mut self) {
         if !self.stopped {
+            // On a machine that runs, only its runner kills workers.
+            if self.node.is_up() {
+                self.aborted();
+            }
             self.stopped(Outcome::Abandoned);
         }
     }

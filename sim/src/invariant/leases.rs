@@ -144,11 +144,14 @@ pub struct LeasedJobNotAborted {
     /// An agent may stop a job by itself when the server has not extended the lease for this long: it cannot know
     /// whether the lease is still valid. Default: never.
     pub fence_after: Duration,
+    /// Extensions that follow one another faster than this are repetitions: their answers may have been lost, and the
+    /// agent knows only of what came before them. Default: zero, no extension is a repetition.
+    pub repeated_within: Duration,
 }
 
 impl Default for LeasedJobNotAborted {
     fn default() -> Self {
-        Self { fence_after: Duration::MAX }
+        Self { fence_after: Duration::MAX, repeated_within: Duration::ZERO }
     }
 }
 
@@ -161,10 +164,21 @@ impl Rule for LeasedJobNotAborted {
         let mut leases = Leases::default();
         let mut cancelled: BTreeSet<&Job> = BTreeSet::new();
         let mut stopping: BTreeSet<&Agent> = BTreeSet::new();
+        let mut known: BTreeMap<(&Job, u32), [SimTime; 2]> = BTreeMap::new();
         for entry in history.journal {
             leases.follow(entry);
             match &entry.fact {
-                Fact::LeaseGranted { .. } => found.subject(),
+                Fact::LeaseGranted { job, attempt, .. } => {
+                    found.subject();
+                    known.insert((job, *attempt), [entry.at; 2]);
+                }
+                Fact::LeaseRenewed { job, attempt, .. } => {
+                    let [first, last] = known.entry((job, *attempt)).or_insert([entry.at; 2]);
+                    if entry.at.since(*last) >= self.repeated_within {
+                        *first = entry.at;
+                    }
+                    *last = entry.at;
+                }
                 Fact::JobCancelRequested { job } => drop(cancelled.insert(job)),
                 Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => drop(cancelled.remove(job)),
                 Fact::AgentStopRequested { agent } => drop(stopping.insert(agent)),
@@ -172,7 +186,8 @@ impl Rule for LeasedJobNotAborted {
                 Fact::JobAborted { job, attempt, worker } => {
                     let Some(lease) = leases.valid(job, *attempt) else { continue };
                     let asked = cancelled.contains(job) || stopping.contains(lease.agent);
-                    if asked || entry.at.since(lease.heard) >= self.fence_after {
+                    let heard = known.get(&(job, *attempt)).map_or(lease.heard, |[first, _]| *first);
+                    if asked || entry.at.since(heard) >= self.fence_after {
                         continue;
                     }
                     let message = format_args!(
@@ -391,14 +406,27 @@ mod tests {
             holds(&rule, 1, [begun(), vec![(60, reason), (65, aborted("j", 1, "w1"))]].concat());
         }
         let unheard = [begun(), vec![(60, renewed("j", 1)), (360, aborted("j", 1, "w1"))]].concat();
-        holds(&LeasedJobNotAborted { fence_after: Duration::from_secs(300) }, 1, unheard.clone());
+        holds(&LeasedJobNotAborted { fence_after: Duration::from_secs(300), ..Default::default() }, 1, unheard.clone());
         let broken = (360, "j", "leased-job-not-aborted/job");
         breaks(
-            &LeasedJobNotAborted { fence_after: Duration::from_secs(301) },
+            &LeasedJobNotAborted { fence_after: Duration::from_secs(301), ..Default::default() },
             broken,
             &["extended at 0:01:00"],
             unheard,
         );
+    }
+
+    #[test]
+    fn repeated_extensions_may_have_gone_unheard() {
+        let rule =
+            LeasedJobNotAborted { fence_after: Duration::from_secs(300), repeated_within: Duration::from_secs(50) };
+        let facts = |extended: &[u64]| {
+            let extended = extended.iter().map(|at| (*at, renewed("j", 1))).collect();
+            [begun(), extended, vec![(400, aborted("j", 1, "w1"))]].concat()
+        };
+        holds(&rule, 1, facts(&[60, 90, 130, 175]));
+        let broken = (400, "j", "leased-job-not-aborted/job");
+        breaks(&rule, broken, &["extended at 0:02:00"], facts(&[60, 120]));
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl Sessions {
         if failure.is_clock_skew() && choices.clock_skew == ClockSkew::SkewFirst {
             return Verdict::Wait(self.pause());
         }
-        let believed = choices.on_not_found == OnNotFound::DeletesConfiguration;
+        let believed = choices.on_not_found == OnNotFound::DeletesConfiguration || failure.is_clock_skew();
         if let (Failure::Token { .. }, true) = (failure, believed) {
             if failure.is_invalid_client() {
                 return self.registration_lost();
