@@ -142,6 +142,8 @@ pub fn fact(fact: &Fact) -> String {
         Fact::AgentStopped { agent } => format!("{agent} will not be started again by its supervisor"),
         Fact::AgentStopRequested { agent } => format!("{agent} is asked to stop, and not to start again for now"),
         Fact::AgentDismissed { agent } => format!("{agent} is told to stop for good"),
+        Fact::MachineSuspended { machine } => format!("{machine} is suspended"),
+        Fact::MachineResumed { machine } => format!("{machine} goes on"),
         Fact::AgentShown { agent, online, busy } => {
             let online = if *online { "online" } else { "offline" };
             let busy = if *busy { "busy" } else { "idle" };
