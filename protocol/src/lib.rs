@@ -11,6 +11,7 @@
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
 pub mod actions;
+pub mod choices;
 pub mod clock;
 pub mod deadlines;
 pub mod disk;
@@ -32,6 +33,7 @@ pub mod supervise;
 pub mod token;
 pub mod workers;
 
+pub use choices::Design;
 pub use clock::{Clock, Mono, Timeout};
 pub use disk::Disk;
 pub use facts::{Fact, Ledger};

@@ -1,81 +1,17 @@
 //! Where the real runner's design and the repaired one differ, each difference one field.
 //!
 //! [`Choices::upstream`] is the runner as its source has it, [`Choices::hardened`] the repaired one. A bug is one field
-//! of hardened put back to upstream's value: [`Choice::put_back`].
+//! of hardened put back to upstream's value: see [`crate::choices`].
 //!
 //! References are to issues of `actions/runner` unless another repository is named; file names are those of its source.
 
-use serde::{Deserialize, Serialize};
-
 use super::server::{self, Policy};
+use crate::choices::choices;
 use crate::{lease, session};
 
-/// One field of [`Choices`].
-#[derive(Clone, Copy)]
-pub struct Choice {
-    /// The field's name.
-    pub name: &'static str,
-    /// What goes wrong with upstream's value, in a few words.
-    pub summary: &'static str,
-    /// The upstream issue, or the place in its source.
-    pub upstream: &'static str,
-    /// Sets the field to upstream's value.
-    pub put_back: fn(&mut Choices),
-}
-
-impl std::fmt::Debug for Choice {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(to, "{} ({})", self.name, self.upstream)
-    }
-}
-
-macro_rules! choices {
-    ($(
-        $(#[$about:meta])*
-        $field:ident: $type:ident {
-            $(#[$real:meta])* upstream $upstream:ident,
-            $(#[$repaired:meta])* hardened $hardened:ident $(,)?
-        }
-        because $summary:literal from $reference:literal;
-    )*) => {
-        $(
-            $(#[$about])*
-            #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-            #[serde(rename_all = "snake_case")]
-            pub enum $type {
-                $(#[$real])* $upstream,
-                $(#[$repaired])* $hardened,
-            }
-        )*
-
-        /// Every difference between the real runner and the repaired one.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct Choices { $($(#[$about])* pub $field: $type,)* }
-
-        impl Choices {
-            /// The runner as its source has it.
-            pub const fn upstream() -> Self {
-                Self { $($field: $type::$upstream,)* }
-            }
-
-            /// The repaired runner.
-            pub const fn hardened() -> Self {
-                Self { $($field: $type::$hardened,)* }
-            }
-
-            /// All fields, in the order of the documentation.
-            pub const ALL: &'static [Choice] = &[$(Choice {
-                name: stringify!($field),
-                summary: $summary,
-                upstream: $reference,
-                put_back: |choices| choices.$field = $type::$upstream,
-            },)*];
-        }
-    };
-}
-
 choices! {
+    system "actions";
+
     /// The retry handler below every call.
     http_retries: HttpRetry {
         /// `VssHttpRetryMessageHandler`: 10 s and more between attempts, nearly the same everywhere; neither 429 nor a
@@ -460,50 +396,30 @@ impl Choices {
             },
         }
     }
-
-    /// The repaired runner with the named field put back; `None` when there is no such field.
-    pub fn hardened_but(name: &str) -> Option<Self> {
-        let choice = Self::ALL.iter().find(|choice| choice.name == name)?;
-        let mut choices = Self::hardened();
-        (choice.put_back)(&mut choices);
-        Some(choices)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choices::Design;
 
     #[test]
     fn putting_everything_back_is_upstream() {
         let mut choices = Choices::hardened();
-        for choice in Choices::ALL {
+        for choice in Choices::choices() {
             (choice.put_back)(&mut choices);
         }
         assert_eq!(choices, Choices::upstream());
     }
 
     #[test]
-    fn each_field_is_put_back_alone() {
-        for choice in Choices::ALL {
-            let flipped = serde_json::to_value(Choices::hardened_but(choice.name).unwrap()).unwrap();
-            let hardened = serde_json::to_value(Choices::hardened()).unwrap();
-            let differing: Vec<_> =
-                hardened.as_object().unwrap().iter().filter(|(name, value)| flipped[*name] != **value).collect();
-            assert_eq!(differing.len(), 1, "{}", choice.name);
-            assert_eq!(differing[0].0, choice.name);
-        }
-        assert_eq!(Choices::hardened_but("no such field"), None);
-    }
-
-    #[test]
     fn the_server_s_half_follows() {
         assert_eq!(Choices::upstream().policy(), Policy::upstream());
         assert_eq!(Choices::hardened().policy(), Policy::hardened());
-        let put_back = |name: &str| Choices::hardened_but(name).unwrap().policy().on_conflict;
-        assert_eq!(put_back("on_conflict"), session::OnConflict::AnswerAgain);
-        assert_eq!(put_back("create_replay"), session::OnConflict::Refuse);
-        assert_eq!(Choices::hardened_but("fencing").unwrap().policy().fencing, lease::Fencing::Ignored);
+        let put_back = |name: &str| Choices::named(&format!("actions.{name}")).unwrap().policy().on_conflict;
+        assert_eq!(put_back("on-conflict"), session::OnConflict::AnswerAgain);
+        assert_eq!(put_back("create-replay"), session::OnConflict::Refuse);
+        assert_eq!(Choices::named("actions.fencing").unwrap().policy().fencing, lease::Fencing::Ignored);
     }
 
     #[test]

@@ -12,11 +12,12 @@ use squall_protocol::session::ConflictExtends;
 use squall_sim::fault::generate::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
+use squall_sim::scenario::Drawn;
 
 use super::{FRONTS, Job, Parameters, Runner, WhenAsked, Workload};
 
 /// The whole of true time that a case takes.
-pub(super) const END: Duration = Duration::from_secs(3 * 3_600);
+const END: Duration = Duration::from_secs(3 * 3_600);
 /// From here on no fault acts.
 const HEAL_MS: u64 = 110 * 60 * 1_000;
 /// The last job is queued before this.
@@ -35,19 +36,12 @@ const ROUTES: [(&str, &str); 9] = [
     (FRONTS[3], "completejob"),
 ];
 
-/// What a seed stands for.
-pub(super) struct Drawn {
-    pub(super) parameters: Parameters,
-    pub(super) workload: Workload,
-    pub(super) plan: FaultPlan,
-}
-
-pub(super) fn draw(seed: u64) -> Drawn {
+pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
     let parameters = parameters(&mut streams.stream("parameters"));
     let workload = workload(&mut streams.stream("workload"));
     let plan = FaultPlan::generate(&swarm(&parameters), seed);
-    Drawn { parameters, workload, plan }
+    Drawn { end: END, parameters, workload, plan }
 }
 
 /// The service with its likely values, on the fronts of this world.

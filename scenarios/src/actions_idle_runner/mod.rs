@@ -16,7 +16,6 @@ use squall_protocol::actions::server::{Encryption, Flow};
 use squall_protocol::actions::{Choices, server};
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
-use squall_sim::case::{CASE_VERSION, Case};
 use squall_sim::invariant::Invariant;
 use squall_sim::invariant::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
 use squall_sim::invariant::coverage;
@@ -27,7 +26,7 @@ use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobNotAborted, Lease
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
-use squall_sim::scenario::{CaseError, Scenario};
+use squall_sim::scenario::{Drawn, Misfit, Model};
 
 /// The scenario.
 #[derive(Clone, Copy, Debug)]
@@ -98,55 +97,33 @@ pub enum WhenAsked {
     GoesOn,
 }
 
-/// The choices that a variant's name stands for.
-fn choices(variant: &str) -> Choices {
-    match variant {
-        "upstream" => Choices::upstream(),
-        _ => Choices::hardened(),
-    }
-}
+impl Model for ActionsIdleRunner {
+    type Choices = Choices;
+    type Parameters = Parameters;
+    type Workload = Workload;
 
-impl Scenario for ActionsIdleRunner {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+    const NAME: &'static str = NAME;
+    const SUMMARY: &'static str =
+        "Self-hosted GitHub Actions runners, shown online and idle, get no more jobs (actions/runner#3526).";
 
-    fn summary(&self) -> &'static str {
-        "Self-hosted GitHub Actions runners, shown online and idle, get no more jobs (actions/runner#3526)."
+    fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
+        draw::draw(seed)
     }
 
-    fn generate(&self, seed: u64, variant: &str) -> Case {
-        let drawn = draw::draw(seed);
-        let json = |plain: serde_json::Result<serde_json::Value>| plain.expect("plain data");
-        Case {
-            version: CASE_VERSION,
-            scenario: NAME.to_owned(),
-            variant: variant.to_owned(),
-            seed,
-            end_ms: draw::END.as_millis() as u64,
-            choices: json(serde_json::to_value(choices(variant))),
-            parameters: json(serde_json::to_value(&drawn.parameters)),
-            workload: json(serde_json::to_value(&drawn.workload)),
-            plan: drawn.plan,
-        }
-    }
-
-    fn furnish(&self, case: &Case, world: &World) -> Result<(), CaseError> {
-        let misfit = |part: &'static str, error: serde_json::Error| CaseError::Misfit {
-            part,
-            scenario: NAME.to_owned(),
-            why: error.to_string(),
-        };
-        let choices = Choices::deserialize(&case.choices).map_err(|error| misfit("choices", error))?;
-        let parameters = Parameters::deserialize(&case.parameters).map_err(|error| misfit("parameters", error))?;
-        let workload = Workload::deserialize(&case.workload).map_err(|error| misfit("workload", error))?;
+    fn furnish(
+        &self,
+        world: &World,
+        choices: Choices,
+        parameters: Parameters,
+        workload: Workload,
+    ) -> Result<(), Misfit> {
         furnish::furnish(world, choices, parameters, workload);
         Ok(())
     }
 
-    fn invariants(&self, case: &Case) -> Vec<Box<dyn Invariant>> {
+    fn invariants(&self, parameters: &Parameters, _: &Workload) -> Vec<Box<dyn Invariant>> {
         // The bounds follow from what the service promises in this very case.
-        let service = Parameters::deserialize(&case.parameters).map_or_else(|_| draw::service(), |it| it.service);
+        let service = &parameters.service;
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -165,11 +142,11 @@ impl Scenario for ActionsIdleRunner {
             Box::new(RestartsBounded::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
-            Box::new(WaitingJobTaken { bound: redelivery(&service) }),
+            Box::new(WaitingJobTaken { bound: redelivery(service) }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: reconnect(&service) }),
-            Box::new(NotLockedOut { bound: reconnect(&service) }),
+            Box::new(SessionRegained { bound: reconnect(service) }),
+            Box::new(NotLockedOut { bound: reconnect(service) }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),

@@ -21,7 +21,7 @@ use squall_sim::{case_file, trial};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::refusal::Refusal;
-use super::{Surroundings, Variant, exit_code, named, replay_command, tables, values};
+use super::{HARDENED, Surroundings, UPSTREAM, exit_code, named, replay_command, tables, values, variant};
 
 /// Enough to see what a scenario is about, within seconds.
 const SEEDS_DEFAULT: NonZeroU64 = NonZeroU64::new(100).expect("not zero");
@@ -34,10 +34,11 @@ const RUNS_FILE: &str = "runs.jsonl";
 pub(super) struct Arguments {
     /// The scenarios; all of them if none is named.
     scenario: Vec<String>,
-    /// Run this variant alone; the exit code then tells its worst verdict. Without, both are run, and the exit code is 0
-    /// when every upstream variant was caught and every hardened one is clean.
-    #[arg(long, value_enum)]
-    variant: Option<Variant>,
+    /// Run this variant alone, upstream, hardened or a bug; the exit code then tells its worst verdict. Without, upstream
+    /// and hardened are run, and the exit code is 0 when every upstream variant was caught and every hardened one is
+    /// clean.
+    #[arg(long)]
+    variant: Option<String>,
     /// How many seeds of each variant, over all shards [default: 100, or any number with --time].
     #[arg(long, value_name = "N", value_parser = values::seeds, allow_negative_numbers = true)]
     seeds: Option<NonZeroU64>,
@@ -80,7 +81,7 @@ pub(super) fn run(
     let count = plan.campaigns.len();
     for (n, (scenario, variant)) in plan.campaigns.iter().enumerate() {
         let left = arguments.time.map(|time| time.saturating_sub(watch.elapsed()) / (count - n) as u32);
-        let campaign = plan.campaign(*variant, left, arguments);
+        let campaign = plan.campaign(variant, left, arguments);
         summaries.push(told.campaign(*scenario, &campaign, stop, around)?);
         if summaries.iter().any(|summary| summary.interrupted) {
             break;
@@ -92,7 +93,7 @@ pub(super) fn run(
 
 /// What is to be run.
 struct Plan {
-    campaigns: Vec<(&'static dyn Scenario, Variant)>,
+    campaigns: Vec<(&'static dyn Scenario, String)>,
     seeds: Option<NonZeroU64>,
     jobs: NonZeroUsize,
     /// One variant was asked for: the exit code tells its worst verdict.
@@ -105,8 +106,11 @@ impl Plan {
             [] => scenarios.to_vec(),
             names => names.iter().map(|name| named(name, scenarios)).collect::<Result<_, _>>()?,
         };
-        let variants = arguments.variant.map_or(Variant::ALL.to_vec(), |variant| vec![variant]);
-        let campaigns = chosen.iter().flat_map(|scenario| variants.iter().map(|variant| (*scenario, *variant)));
+        let variants = match &arguments.variant {
+            Some(name) => vec![variant(name, &chosen)?],
+            None => vec![UPSTREAM, HARDENED],
+        };
+        let campaigns = chosen.iter().flat_map(|scenario| variants.iter().map(|name| (*scenario, (*name).to_owned())));
         let seeds = arguments.seeds.or(arguments.time.is_none().then_some(SEEDS_DEFAULT));
         if let Some(seeds) = seeds
             && arguments.start.checked_add(seeds.get() - 1).is_none()
@@ -122,9 +126,9 @@ impl Plan {
         })
     }
 
-    fn campaign(&self, variant: Variant, time: Option<Duration>, arguments: &Arguments) -> Campaign {
+    fn campaign(&self, variant: &str, time: Option<Duration>, arguments: &Arguments) -> Campaign {
         Campaign {
-            variant: variant.name().to_owned(),
+            variant: variant.to_owned(),
             start: arguments.start,
             seeds: self.seeds,
             time,
@@ -155,7 +159,7 @@ impl Plan {
 }
 
 fn is_upstream(summary: &Summary) -> bool {
-    summary.variant == Variant::Upstream.name()
+    summary.variant == UPSTREAM
 }
 
 fn is_as_expected(summary: &Summary) -> bool {

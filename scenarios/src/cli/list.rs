@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use squall_sim::scenario::Scenario;
+use squall_sim::scenario::{Bug, Scenario};
 use squall_sim::{fault, invariant};
 
 use super::refusal::Refusal;
-use super::{Surroundings, Variant, tables};
+use super::{HARDENED, Surroundings, tables};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,7 +27,7 @@ enum Format {
 #[derive(Debug, Serialize)]
 pub(super) struct Catalogue {
     pub(super) scenarios: Vec<Named>,
-    pub(super) bugs: Vec<Named>,
+    pub(super) bugs: Vec<Bug>,
     pub(super) faults: Vec<Named>,
     pub(super) invariants: Vec<Named>,
     pub(super) policies: Vec<Named>,
@@ -52,7 +52,7 @@ pub(super) fn run(
 ) -> Result<u8, Refusal> {
     let catalogue = Catalogue {
         scenarios: scenarios.iter().map(|scenario| Named::new(scenario.name(), scenario.summary())).collect(),
-        bugs: Vec::new(),
+        bugs: scenarios.iter().flat_map(|scenario| scenario.bugs()).collect(),
         faults: fault::catalogue().iter().map(|(name, summary)| Named::new(name, summary)).collect(),
         invariants: invariants(scenarios),
         policies: Vec::new(),
@@ -72,7 +72,7 @@ fn invariants(scenarios: &[&'static dyn Scenario]) -> Vec<Named> {
         invariant::catalogue().into_iter().map(|(name, summary, _)| Named::new(name, summary)).collect();
     let mut own = BTreeMap::new();
     for scenario in scenarios {
-        for invariant in scenario.invariants(&scenario.generate(0, Variant::Hardened.name())) {
+        for invariant in scenario.invariants(&scenario.generate(0, HARDENED)) {
             own.insert(invariant.name(), invariant.summary());
         }
     }

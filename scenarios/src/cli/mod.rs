@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use squall_sim::scenario::Scenario;
 use squall_sim::verdict::Severity;
 
@@ -51,25 +51,10 @@ enum Command {
     Serve(serve::Arguments),
 }
 
-/// Which of two designs is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Variant {
-    /// As the real project has it.
-    Upstream,
-    /// Repaired.
-    Hardened,
-}
-
-impl Variant {
-    const ALL: [Variant; 2] = [Variant::Upstream, Variant::Hardened];
-
-    fn name(self) -> &'static str {
-        match self {
-            Variant::Upstream => "upstream",
-            Variant::Hardened => "hardened",
-        }
-    }
-}
+/// The design as the real project has it.
+const UPSTREAM: &str = "upstream";
+/// The repaired design.
+const HARDENED: &str = "hardened";
 
 /// Where the command line prints to, and how it learns that it is to end.
 pub struct Surroundings<'a> {
@@ -136,6 +121,16 @@ fn named(name: &str, scenarios: &[&'static dyn Scenario]) -> Result<&'static dyn
         name: name.to_owned(),
         known: scenarios.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(", "),
     })
+}
+
+/// The name of a variant that these scenarios have: upstream, hardened, or a bug of one of them.
+fn variant<'a>(name: &'a str, scenarios: &[&'static dyn Scenario]) -> Result<&'a str, Refusal> {
+    let is_bug = || scenarios.iter().all(|scenario| scenario.bugs().iter().any(|bug| bug.name == name));
+    if name == UPSTREAM || name == HARDENED || is_bug() {
+        Ok(name)
+    } else {
+        Err(Refusal::NoSuchVariant(name.to_owned()))
+    }
 }
 
 /// The command that runs a seed again.

@@ -16,12 +16,14 @@ pub(crate) enum Refusal {
     Usage(String),
     #[error("no scenario is called {name:?}; there are: {known}")]
     NoSuchScenario { name: String, known: String },
+    #[error("no variant of it is called {0:?}; there are upstream, hardened and its bugs, which `squall list` names")]
+    NoSuchVariant(String),
     #[error("{text:?} is no seed; a seed is a whole number from 0 to {}", u64::MAX)]
     NoSeed { text: String },
     #[error("replay needs a seed after the scenario's name, as in `squall replay {scenario} 7`, or a case file alone")]
     SeedMissing { scenario: String },
     #[error("a case file says itself which variant it is; leave --variant {variant} out")]
-    VariantOfCaseFile { variant: &'static str },
+    VariantOfCaseFile { variant: String },
     #[error("cannot read the case file {}: {why}", path.display())]
     Unreadable { path: PathBuf, why: io::Error },
     #[error("{} is no case file: {why}", path.display())]

@@ -17,7 +17,7 @@ use squall_sim::{case_file, determinism, trial};
 
 use super::output::Output;
 use super::refusal::Refusal;
-use super::{Surroundings, Variant, exit_code, named, replay_command};
+use super::{Surroundings, UPSTREAM, exit_code, named, replay_command, variant};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,9 +27,9 @@ pub(super) struct Arguments {
     /// The seed.
     #[arg(allow_negative_numbers = true)]
     seed: Option<String>,
-    /// The variant [default: upstream].
-    #[arg(long, value_enum)]
-    variant: Option<Variant>,
+    /// The variant: upstream, hardened or a bug [default: upstream].
+    #[arg(long)]
+    variant: Option<String>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -66,7 +66,7 @@ pub(super) fn run(
 
 /// What is to be run again.
 enum Target {
-    Seed { scenario: &'static dyn Scenario, seed: u64, variant: Variant },
+    Seed { scenario: &'static dyn Scenario, seed: u64, variant: String },
     File { scenario: &'static dyn Scenario, case: Box<Case>, path: PathBuf },
 }
 
@@ -77,11 +77,12 @@ impl Target {
             (Some(seed), scenario) => {
                 let scenario = scenario?;
                 let seed = seed.parse().map_err(|_| Refusal::NoSeed { text: seed.clone() })?;
-                Ok(Target::Seed { scenario, seed, variant: arguments.variant.unwrap_or(Variant::Upstream) })
+                let variant = variant(arguments.variant.as_deref().unwrap_or(UPSTREAM), &[scenario])?.to_owned();
+                Ok(Target::Seed { scenario, seed, variant })
             }
             (None, Ok(scenario)) => Err(Refusal::SeedMissing { scenario: scenario.name().to_owned() }),
-            (None, Err(_)) => match arguments.variant {
-                Some(variant) => Err(Refusal::VariantOfCaseFile { variant: variant.name() }),
+            (None, Err(_)) => match &arguments.variant {
+                Some(variant) => Err(Refusal::VariantOfCaseFile { variant: variant.clone() }),
                 None => Self::file(Path::new(&arguments.target), scenarios),
             },
         }
@@ -107,8 +108,8 @@ impl Target {
                 told(scenario, &case, &format!("squall replay {}", path.display()), format)
             }
             Target::Seed { scenario, seed, variant } => {
-                let replay = replay_command(scenario.name(), seed, variant.name());
-                match trial::generate(scenario, variant.name(), seed) {
+                let replay = replay_command(scenario.name(), seed, &variant);
+                match trial::generate(scenario, &variant, seed) {
                     Ok(case) => told(scenario, &case, &replay, format),
                     Err(broken) => Ok(told_broken(&broken, &replay, format)),
                 }

@@ -12,20 +12,22 @@ use super::replay_command;
 
 /// Everything that has a name, list by list.
 pub(super) fn catalogue(catalogue: &Catalogue) -> String {
-    let lists = [
-        ("scenarios", &catalogue.scenarios),
-        ("bugs", &catalogue.bugs),
-        ("faults", &catalogue.faults),
-        ("invariants", &catalogue.invariants),
-        ("policies", &catalogue.policies),
+    let named = |list: &[Named]| list.iter().map(|it| (it.name.clone(), it.summary.clone())).collect();
+    let bugs = catalogue.bugs.iter().map(|bug| (bug.name.clone(), format!("{} ({})", bug.summary, bug.upstream)));
+    let lists: [(&str, Vec<(String, String)>); 5] = [
+        ("scenarios", named(&catalogue.scenarios)),
+        ("bugs", bugs.collect()),
+        ("faults", named(&catalogue.faults)),
+        ("invariants", named(&catalogue.invariants)),
+        ("policies", named(&catalogue.policies)),
     ];
     let told = lists.iter().filter(|(_, list)| !list.is_empty());
     told.map(|(title, list)| format!("{title}\n{}", names(list))).collect::<Vec<_>>().join("\n")
 }
 
-fn names(list: &[Named]) -> String {
-    let width = list.iter().map(|named| named.name.len()).max().unwrap_or(0);
-    list.iter().map(|Named { name, summary }| format!("  {name:<width$}  {summary}\n")).collect()
+fn names(list: &[(String, String)]) -> String {
+    let width = list.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    list.iter().map(|(name, summary)| format!("  {name:<width$}  {summary}\n")).collect()
 }
 
 /// One line a campaign; `judged` says for each whether it came out as it should.

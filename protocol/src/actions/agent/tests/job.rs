@@ -37,7 +37,7 @@ fn a_cancellation_that_is_delivered_again_postpones_the_kill_in_the_real_runner(
         ("GET message", _) => Some(after(HOLD, cancellation(2, 1, "00:05:00"))),
         _ => None,
     };
-    for choices in [Choices::upstream(), Choices::hardened_but("repeated_cancel").unwrap()] {
+    for choices in [Choices::upstream(), put_back("repeated-cancel")] {
         let real = Bench::new(choices, script).v2().jobs(jobs);
         real.run(secs(3_600));
         assert_eq!(real.ran()[0].to, Some(secs(3_000)));
@@ -50,7 +50,7 @@ fn a_cancellation_that_is_delivered_again_postpones_the_kill_in_the_real_runner(
 
 #[test]
 fn a_second_job_cancels_the_first_in_v2() {
-    for choices in [Choices::upstream(), Choices::hardened_but("second_job").unwrap()] {
+    for choices in [Choices::upstream(), put_back("second-job")] {
         let real = Bench::new(choices, jobs_in_v2(2)).v2().jobs(Jobs::lasting(secs(200)));
         real.run(secs(600));
         assert_eq!(real.ran()[0].exit, Some(Exit::Code(103)));
@@ -108,7 +108,7 @@ fn acquiring_is_repeated_under_one_key_or_none() {
         ("POST acquirejob", _) if asked.header("idempotency-key").is_none() => Some(run_service_error(409)),
         _ => None,
     };
-    for choices in [Choices::upstream(), Choices::hardened_but("acquire_replay").unwrap()] {
+    for choices in [Choices::upstream(), put_back("acquire-replay")] {
         let real = Bench::new(choices, script).v2();
         real.run(secs(100));
         assert!(real.ran().is_empty());
@@ -171,7 +171,7 @@ fn an_ephemeral_runner_that_lost_its_job_polls_on_or_ends() {
         ("POST acquirejob", _) => Some(run_service_error(404)),
         _ => None,
     };
-    for choices in [Choices::upstream(), Choices::hardened_but("ephemeral_skip").unwrap()] {
+    for choices in [Choices::upstream(), put_back("ephemeral-skip")] {
         assert_eq!(Bench::new(choices, script).v2().ephemeral().run(secs(600)), None);
     }
     assert_eq!(Bench::new(Choices::hardened(), script).v2().ephemeral().run(secs(600)), Some(exit::SUCCESS));
@@ -180,7 +180,7 @@ fn an_ephemeral_runner_that_lost_its_job_polls_on_or_ends() {
 #[test]
 fn a_job_that_its_worker_does_not_take_is_reported_by_the_repaired_runner_only() {
     let jobs = Jobs { pipe: Pipe::Stuck, ..Jobs::lasting(secs(20)) };
-    for choices in [Choices::upstream(), Choices::hardened_but("dispatch_failure").unwrap()] {
+    for choices in [Choices::upstream(), put_back("dispatch-failure")] {
         let real = Bench::new(choices, jobs_in_v2(1)).v2().jobs(jobs);
         real.run(secs(300));
         assert!(real.asked("POST completejob").is_empty());
@@ -202,7 +202,7 @@ fn a_v1_job_that_came_to_nothing_is_seen_again_by_the_repaired_runner() {
     real.run(secs(300));
     assert_eq!(real.times("DELETE messages"), [secs(0)]);
     assert!(real.ran().is_empty());
-    let flipped = Bench::new(Choices::hardened_but("cursor").unwrap(), script).v1();
+    let flipped = Bench::new(put_back("cursor"), script).v1();
     flipped.run(secs(300));
     assert!(flipped.asked("DELETE messages").is_empty() && flipped.ran().is_empty());
     let repaired = Bench::new(Choices::hardened(), script).v1();
@@ -224,7 +224,7 @@ fn a_message_is_deleted_before_or_after_the_first_renewal() {
         (bench.times("DELETE messages")[0], bench.times("PATCH jobrequests")[1])
     };
     assert_eq!(deleted(Choices::upstream()).0, Duration::ZERO);
-    assert_eq!(deleted(Choices::hardened_but("ack_order").unwrap()).0, Duration::ZERO);
+    assert_eq!(deleted(put_back("ack-order")).0, Duration::ZERO);
     let (deleted, renewed) = deleted(Choices::hardened());
     assert_eq!(deleted, renewed);
 }
@@ -253,7 +253,7 @@ fn a_v1_job_that_ends_after_a_v2_message_is_never_finished() {
         bench.asked("PATCH jobrequests").iter().any(|asked| asked.body.get("result").is_some())
     };
     assert!(finished(Choices::hardened()));
-    assert!(!finished(Choices::hardened_but("job_kind").unwrap()));
+    assert!(!finished(put_back("job-kind")));
     assert!(!finished(Choices::upstream()));
 }
 
@@ -273,7 +273,7 @@ fn a_restarted_runner_waits_for_its_orphan() {
         (ran[0].to, ran[1].from)
     };
     assert_eq!(second_worker(Choices::upstream()), (Some(secs(100)), secs(30)));
-    let flipped = second_worker(Choices::hardened_but("orphaned_worker").unwrap());
+    let flipped = second_worker(put_back("orphaned-worker"));
     assert_eq!(flipped, (Some(secs(100)), secs(30)));
     let (first_ended, second_began) = second_worker(Choices::hardened());
     assert!(second_began >= first_ended.unwrap() && second_began < secs(106), "{second_began:?}");

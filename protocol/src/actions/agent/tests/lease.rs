@@ -30,7 +30,7 @@ fn a_job_is_renewed_a_minute_after_each_success() {
 #[test]
 fn one_failed_renewal_cancels_a_healthy_job_of_the_real_runner() {
     let script = renewals_fail_between(50, 130);
-    for choices in [Choices::upstream(), Choices::hardened_but("on_renew_failure").unwrap()] {
+    for choices in [Choices::upstream(), put_back("on-renew-failure")] {
         let real = Bench::new(choices, script.clone()).v2().jobs(Jobs::lasting(secs(400)));
         real.run(secs(600));
         let ended = real.ran()[0].to.unwrap();
@@ -57,7 +57,7 @@ fn the_first_renewal_is_tried_six_times_and_no_worker_starts() {
 fn v1_goes_on_five_minutes_past_its_lease_and_the_repaired_runner_stops_before() {
     let script = renewals_fail_between(1, 5_000);
     let jobs = Jobs::lasting(secs(3_000));
-    for choices in [Choices::upstream(), Choices::hardened_but("lease_end").unwrap()] {
+    for choices in [Choices::upstream(), put_back("lease-end")] {
         let real = Bench::new(choices, script.clone()).v1().jobs(jobs);
         real.run(secs(4_000));
         let ended = real.ran()[0].to.unwrap();
@@ -72,7 +72,7 @@ fn v1_goes_on_five_minutes_past_its_lease_and_the_repaired_runner_stops_before()
 
 #[test]
 fn the_listener_alone_keeps_within_the_lease() {
-    let mut choices = Choices::hardened_but("pipe_end").unwrap();
+    let mut choices = put_back("pipe-end");
     let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(3_000)) };
     let script = renewals_fail_between(1, 5_000);
     let bench = Bench::new(choices.clone(), script.clone()).v2().jobs(jobs);
@@ -111,7 +111,7 @@ fn a_worker_that_ignores_its_stop_is_killed_only_by_the_repaired_runner() {
     let repaired = Bench::new(Choices::hardened(), script).v1().jobs(jobs);
     repaired.run(secs(4_000));
     assert_eq!((repaired.ran()[0].to, repaired.ran()[0].exit), (Some(secs(65)), Some(Exit::Killed)));
-    let flipped = Bench::new(Choices::hardened_but("kill_deadline").unwrap(), script).v1().jobs(jobs);
+    let flipped = Bench::new(put_back("kill-deadline"), script).v1().jobs(jobs);
     flipped.run(secs(4_000));
     assert_eq!(flipped.ran()[0].to, Some(secs(3_000)));
 }
@@ -119,7 +119,7 @@ fn a_worker_that_ignores_its_stop_is_killed_only_by_the_repaired_runner() {
 #[test]
 fn a_job_whose_worker_never_took_it_is_renewed_for_ever_by_the_real_runner() {
     let jobs = Jobs { pipe: Pipe::Broken, ..Jobs::lasting(secs(20)) };
-    for choices in [Choices::upstream(), Choices::hardened_but("renew_loop").unwrap()] {
+    for choices in [Choices::upstream(), put_back("renew-loop")] {
         let real = Bench::new(choices, first_message_is_a_v2_job).v2().jobs(jobs);
         real.run(secs(3_700));
         assert!(real.asked("POST renewjob").len() > 60);
@@ -139,7 +139,7 @@ fn the_token_of_the_lease_goes_along_in_the_repaired_runner() {
         tokens.map(|asked| asked[0].body.get("lockToken").cloned())
     };
     assert_eq!(sent(Choices::upstream()), [None, None]);
-    assert_eq!(sent(Choices::hardened_but("fencing").unwrap()), [None, None]);
+    assert_eq!(sent(put_back("fencing")), [None, None]);
     assert!(sent(Choices::hardened()).iter().all(|token| *token == Some(uuid::Uuid::from_u128(9).to_string().into())));
     let bench = Bench::new(Choices::upstream(), first_message_is_a_v1_job).v1();
     bench.run(secs(10));

@@ -51,7 +51,7 @@ fn repaired_runners_come_back_at_different_times() {
         times[1] - times[0]
     };
     assert_eq!(gap(Choices::upstream(), 1), gap(Choices::upstream(), 2));
-    let flipped = Choices::hardened_but("poll_backoff").unwrap();
+    let flipped = put_back("poll-backoff");
     assert_eq!(gap(flipped.clone(), 1), gap(flipped, 2));
     assert_ne!(gap(Choices::hardened(), 1), gap(Choices::hardened(), 2));
 }
@@ -66,7 +66,7 @@ fn now_and_then(asked: &Asked) -> Option<Answer> {
 fn errors_with_successes_between_them_end_the_real_runner() {
     let real = Bench::new(Choices::upstream(), now_and_then).v2();
     assert_eq!(real.run(secs(20_000)), Some(exit::RETRYABLE_ERROR));
-    let flipped = Bench::new(Choices::hardened_but("poll_errors").unwrap(), now_and_then).v2();
+    let flipped = Bench::new(put_back("poll-errors"), now_and_then).v2();
     assert_eq!(flipped.run(secs(20_000)), Some(exit::RETRYABLE_ERROR));
     assert_eq!(Bench::new(Choices::hardened(), now_and_then).v2().run(secs(20_000)), None);
 }
@@ -76,7 +76,7 @@ fn a_wrong_not_found_deletes_the_configuration_of_the_real_runner() {
     let once = |asked: &Asked| {
         (asked.before == 1).then(|| broker_error(404, "RunnerNotFound")).filter(|_| asked.what == "GET message")
     };
-    for choices in [Choices::upstream(), Choices::hardened_but("on_not_found").unwrap()] {
+    for choices in [Choices::upstream(), put_back("on-not-found")] {
         let bench = Bench::new(choices, once).v2();
         assert_eq!(bench.run(secs(600)), Some(exit::SUCCESS));
         assert!(!bench.disk.has(SETTINGS_FILE) && bench.asked("DELETE session").is_empty());
@@ -160,7 +160,7 @@ fn the_end_of_a_job_aborts_the_poll_of_the_real_runner() {
     assert_eq!(repaired.len(), 3);
     assert_eq!((repaired[0].1.as_str(), repaired[1].1.as_str(), repaired[2].1.as_str()), ("Online", "Busy", "Online"));
     assert!(repaired[2].0 >= kept[2].0, "{repaired:?}");
-    assert_eq!(polls(Choices::hardened_but("status_change").unwrap())[2].1, "Online");
+    assert_eq!(polls(put_back("status-change"))[2].1, "Online");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn polls_that_end_at_once_are_paced_in_the_repaired_runner() {
         bench.asked("GET message").len()
     };
     assert!(polls(Choices::upstream()) > 1_000);
-    assert!(polls(Choices::hardened_but("empty_polls").unwrap()) > 1_000);
+    assert!(polls(put_back("empty-polls")) > 1_000);
     assert!(polls(Choices::hardened()) <= 61);
 }
 
@@ -193,7 +193,7 @@ fn v1_slows_down_after_fifty_empty_polls() {
 #[test]
 fn a_body_that_stalls_stops_the_real_runner_for_good() {
     let script = |asked: &Asked| (asked.what == "GET message" && asked.before == 0).then_some(Answer::Stall);
-    for choices in [Choices::upstream(), Choices::hardened_but("body_timeout").unwrap()] {
+    for choices in [Choices::upstream(), put_back("body-timeout")] {
         let bench = Bench::new(choices, script).v2();
         assert_eq!(bench.run(secs(86_400)), None);
         assert_eq!(bench.asked("GET message").len(), 1);
@@ -225,7 +225,7 @@ fn a_fatal_poll_cancels_the_job_of_the_real_runner() {
         choices.on_not_found = crate::actions::choices::OnNotFound::DeletesConfiguration;
         Bench::new(choices, script).v2().jobs(Jobs::lasting(secs(400)))
     };
-    for choices in [Choices::upstream(), Choices::hardened_but("fatal_poll").unwrap()] {
+    for choices in [Choices::upstream(), put_back("fatal-poll")] {
         let real = bench(choices);
         assert_eq!(real.run(secs(900)), Some(exit::TERMINATED_ERROR));
         assert_eq!(real.asked("POST completejob")[0].body["conclusion"], "canceled");

@@ -36,7 +36,7 @@ fn a_completion_that_fails_is_sent_a_hundred_times_by_the_real_runner() {
         real.asked("POST completejob").iter().filter(|asked| asked.body["conclusion"] == "succeeded").count();
     assert_eq!(by_worker, 100);
     assert_eq!(real.ran()[0].exit, Some(Exit::Code(CRASHED)));
-    let flipped = Bench::new(Choices::hardened_but("nested_retries").unwrap(), script).v2();
+    let flipped = Bench::new(put_back("nested-retries"), script).v2();
     flipped.run(secs(20_000));
     assert!(flipped.asked("POST completejob").len() >= 100);
     let repaired = Bench::new(Choices::hardened(), script).v2();
@@ -64,7 +64,7 @@ fn a_lost_report_turns_a_success_into_a_failure_of_the_real_runner() {
         (said.as_slice(), exit),
         (["succeeded", "succeeded", "failed"].map(String::from).as_slice(), Some(Exit::Code(CRASHED)))
     );
-    let (_, exit) = conclusions(Choices::hardened_but("completion_refused").unwrap());
+    let (_, exit) = conclusions(put_back("completion-refused"));
     assert_eq!(exit, Some(Exit::Code(CRASHED)));
     let (said, exit) = conclusions(Choices::hardened());
     assert!(said.iter().all(|said| said == "succeeded"), "{said:?}");
@@ -84,7 +84,7 @@ fn reports_carry_one_key_or_none() {
         keys.iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(keys(Choices::upstream()), [None, None, None]);
-    assert_eq!(keys(Choices::hardened_but("complete_replay").unwrap()), [None, None, None]);
+    assert_eq!(keys(put_back("complete-replay")), [None, None, None]);
     let repaired = keys(Choices::hardened());
     assert!(repaired.len() == 3 && repaired[0].is_some() && repaired.iter().all(|key| *key == repaired[0]));
 }
@@ -107,7 +107,7 @@ fn a_worker_that_dies_after_its_report_has_failed_in_the_real_runner() {
             .collect::<Vec<_>>()
     };
     assert_eq!(said(Choices::upstream()), ["succeeded", "failed"]);
-    assert_eq!(said(Choices::hardened_but("crash_report").unwrap()), ["succeeded", "failed"]);
+    assert_eq!(said(put_back("crash-report")), ["succeeded", "failed"]);
     assert_eq!(said(Choices::hardened()), ["succeeded", "succeeded"]);
 }
 
@@ -134,7 +134,7 @@ fn an_orphaned_worker_runs_on_or_stops_before_its_lease_ends() {
         bench.ran()[0].to.unwrap()
     };
     assert_eq!(ended(Choices::upstream()), secs(2_000));
-    assert_eq!(ended(Choices::hardened_but("pipe_end").unwrap()), secs(2_000));
+    assert_eq!(ended(put_back("pipe-end")), secs(2_000));
     let repaired = ended(Choices::hardened());
     assert!(repaired >= secs(560) && repaired <= secs(590), "{repaired:?}");
 }

@@ -38,7 +38,7 @@ fn the_repaired_runner_outlasts_a_conflict() {
     let repaired = Bench::new(Choices::hardened(), script).v2();
     assert_eq!(repaired.run(secs(600)), None);
     assert!(!repaired.asked("GET message").is_empty());
-    let real = Bench::new(Choices::hardened_but("on_conflict").unwrap(), script).v2();
+    let real = Bench::new(put_back("on-conflict"), script).v2();
     assert_eq!(real.run(secs(600)), Some(exit::SESSION_CONFLICT));
 }
 
@@ -58,7 +58,7 @@ fn pauses_between_creations_are_drawn_in_the_repaired_runner() {
 #[test]
 fn a_wrong_clock_ends_the_real_runner_at_once_and_the_repaired_one_waits() {
     let script = |asked: &Asked| (asked.what == "POST token" && asked.at < secs(20 * 60)).then(skew);
-    for choices in [Choices::upstream(), Choices::hardened_but("clock_skew").unwrap()] {
+    for choices in [Choices::upstream(), put_back("clock-skew")] {
         let bench = Bench::new(choices.clone(), script).v1();
         let code = bench.run(secs(3600));
         assert!(code.is_some(), "{choices:?}");
@@ -93,7 +93,7 @@ fn other_oauth_errors_are_final_in_v1_only() {
 #[test]
 fn a_refusal_is_final_or_retried() {
     let script = |asked: &Asked| (asked.what == "POST session" && asked.at < secs(60)).then_some(Answer::Status(401));
-    for choices in [Choices::upstream(), Choices::hardened_but("on_refusal").unwrap()] {
+    for choices in [Choices::upstream(), put_back("on-refusal")] {
         let bench = Bench::new(choices, script).v2();
         assert_eq!(bench.run(secs(600)), Some(exit::TERMINATED_ERROR));
         assert_eq!(bench.asked("POST session").len(), 2, "one refresh of the token");
@@ -118,7 +118,7 @@ fn an_outage_of_the_token_endpoint_sends_requests_without_a_token() {
     };
     let real = Bench::new(Choices::upstream(), script).v2();
     assert_eq!(real.run(secs(600)), Some(exit::TERMINATED_ERROR));
-    let flipped = Bench::new(Choices::hardened_but("token_trouble").unwrap(), script).v2();
+    let flipped = Bench::new(put_back("token-trouble"), script).v2();
     assert_eq!(flipped.run(secs(600)), None);
     assert!(flipped.asked("POST session").iter().any(|asked| asked.header("authorization").is_none()));
     let repaired = Bench::new(Choices::hardened(), script).v2();
@@ -152,7 +152,7 @@ fn a_lost_answer_is_asked_for_again_under_the_same_key_or_none() {
         asked.iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(keys(Choices::upstream()), [None, None, None]);
-    assert_eq!(keys(Choices::hardened_but("create_replay").unwrap()), [None, None, None]);
+    assert_eq!(keys(put_back("create-replay")), [None, None, None]);
     let repaired = keys(Choices::hardened());
     assert!(repaired[0].is_some() && repaired.iter().all(|key| *key == repaired[0]), "{repaired:?}");
 }
@@ -172,7 +172,7 @@ fn a_runner_that_does_not_exist_is_asked_about_three_times() {
 #[test]
 fn a_login_page_is_a_session_without_a_name() {
     let script = |asked: &Asked| (asked.what == "POST session" && asked.before == 0).then_some(Answer::Page);
-    for choices in [Choices::upstream(), Choices::hardened_but("not_json").unwrap()] {
+    for choices in [Choices::upstream(), put_back("not-json")] {
         let bench = Bench::new(choices, script).v2();
         assert_eq!(bench.run(secs(3600)), Some(exit::RETRYABLE_ERROR));
         assert!(bench.asked("GET message").is_empty());
@@ -182,11 +182,9 @@ fn a_login_page_is_a_session_without_a_name() {
 
 #[test]
 fn the_session_is_deleted_at_the_end_by_name_or_by_whoever_asks() {
-    for (choices, named) in [
-        (Choices::upstream(), false),
-        (Choices::hardened_but("session_delete").unwrap(), false),
-        (Choices::hardened(), true),
-    ] {
+    for (choices, named) in
+        [(Choices::upstream(), false), (put_back("session-delete"), false), (Choices::hardened(), true)]
+    {
         let bench = Bench::new(choices, |_| None).v2();
         assert_eq!(bench.run_until(secs(600), bench.shutdown_at(secs(70))), Some(exit::SUCCESS));
         let deleted = bench.asked("DELETE session");

@@ -25,6 +25,7 @@ pub use time::*;
 
 use crate::actions::agent::{self, Configuration, CredentialData, Credentials, Machine, Settings};
 use crate::actions::choices::Choices;
+use crate::choices::Design;
 use crate::clock::Clock;
 use crate::http::{self as net, Body, Http, TransportError};
 use crate::jwt::PrivateKey;
@@ -33,6 +34,11 @@ use crate::supervise::Shutdown;
 use crate::workers::Work;
 
 type Script = Arc<Mutex<dyn FnMut(&Asked) -> Option<Answer> + Send>>;
+
+/// The repaired runner with one bug.
+pub fn put_back(field: &str) -> Choices {
+    Choices::named(&format!("actions.{field}")).expect("a bug of the bank")
+}
 
 /// A machine with one runner, and its server.
 #[derive(Clone)]
