@@ -40,7 +40,8 @@ fn commands() {
 fn scenarios_variants_and_formats() {
     refused(&["explore", "nope"], "\"nope\"", SCENARIO);
     refused(&["replay", "nope", "1"], "\"nope\"", SCENARIO);
-    refused(&["explore", SCENARIO, "--variant", "nope"], "'nope'", "upstream, hardened");
+    refused(&["explore", SCENARIO, "--variant", "nope"], "no variant of it is called \"nope\"", "`squall list` names");
+    refused(&["replay", SCENARIO, "1", "--variant", "nope"], "\"nope\"", "upstream, hardened and its bugs");
     refused(&["explore", "--format", "xml"], "'xml'", "text, json");
     refused(&["list", "--format", "xml"], "'xml'", "text, json");
     refused(&["replay", SCENARIO, "1", "--format", "xml"], "'xml'", "text, json");
