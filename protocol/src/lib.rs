@@ -22,6 +22,7 @@ pub mod http;
 pub mod hyper_errors;
 pub mod jwt;
 pub mod lease;
+pub mod line;
 #[cfg(feature = "live")]
 pub mod live;
 pub mod queue;
@@ -38,6 +39,7 @@ pub use clock::{Clock, Mono, Timeout};
 pub use disk::Disk;
 pub use facts::{Fact, Ledger};
 pub use http::{Body, Http, TransportError};
+pub use line::Line;
 pub use random::Random;
 pub use retry::RetryPolicy;
 pub use supervise::{Restart, Shutdown, Supervise};

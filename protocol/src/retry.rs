@@ -1,8 +1,16 @@
 //! Retry policies: from what happened so far to "wait so long" or "give up".
 
+mod retry_after;
+pub mod retryable_http;
+mod sending;
+
 use std::time::Duration;
 
 use http::StatusCode;
+
+pub use retry_after::{http_date, retry_after};
+pub use retryable_http::RetryableHttp;
+pub use sending::{Sent, send};
 
 use crate::http::TransportError;
 use crate::random::Random;

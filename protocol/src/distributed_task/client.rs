@@ -9,7 +9,7 @@ use tower::ServiceExt;
 
 use crate::clock::{self, Mono};
 use crate::http::{self as wire, Body, TransportError};
-use crate::retry::{Attempt, Decision, Outcome, RetryPolicy};
+use crate::retry::{self, Outcome, RetryPolicy, Sent, http_date, retry_after};
 
 use super::auth::Authenticate;
 use super::failure::Failure;
@@ -168,28 +168,10 @@ impl Client {
     /// What happened to the last attempt below the level of statuses.
     pub async fn send(&self, call: &Call) -> Result<Reply, Failure> {
         let mut policy = self.pipeline.retries.policy();
-        let began = self.line.mono();
-        let mut number = 0;
-        let (last, sent) = loop {
-            number += 1;
-            let sent = self.line.mono();
-            let last = self.attempt(call).await;
-            let elapsed = self.line.mono().since(began);
-            let decision = match outcome(&last, self.line.clock.wall()) {
-                Some(outcome) => {
-                    let attempt = Attempt { number, outcome, elapsed };
-                    self.line.random.with(|random| policy.decide(&attempt, random))
-                }
-                None => Decision::GiveUp,
-            };
-            match decision {
-                Decision::Retry(wait) => self.line.clock.sleep(wait).await,
-                Decision::GiveUp => break (last, sent),
-            }
-        };
+        let Sent { last, at, attempts } = retry::send(&self.line, &mut *policy, || self.attempt(call), outcome).await;
         let (head, body) = last?.into_parts();
         let body = wire::read(body, MAX_BODY).await.map_err(Failure::Transport)?;
-        Ok(Reply { status: head.status, headers: head.headers, body, sent, attempts: number })
+        Ok(Reply { status: head.status, headers: head.headers, body, sent: at, attempts })
     }
 
     async fn attempt(&self, call: &Call) -> Result<Response<Body>, Failure> {
@@ -242,46 +224,14 @@ pub(super) fn outcome<'a>(attempt: &'a Result<Response<Body>, Failure>, now: jif
     }
 }
 
-/// Retry-After as a span: seconds, or a date seen from the machine's wall clock.
-fn retry_after(headers: &HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = http_date(value)?;
-    Some(date.duration_since(now).try_into().unwrap_or(Duration::ZERO))
-}
-
 /// The server's own time when it answered, in whole seconds, from the Date header.
 pub fn server_time(headers: &HeaderMap) -> Option<jiff::Timestamp> {
     http_date(headers.get(header::DATE)?.to_str().ok()?)
-}
-
-/// A date as HTTP writes it (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<jiff::Timestamp> {
-    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }
 
 /// Turns the transport's errors into failures.
 impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
         Failure::Transport(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RETRY_AFTER, "120".parse().unwrap());
-        let now = "1994-11-06T08:49:00Z".parse().unwrap();
-        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(120)));
-        headers.insert(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
-        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(37)));
-        headers.insert(header::RETRY_AFTER, "soon".parse().unwrap());
-        assert_eq!(retry_after(&headers, now), None);
     }
 }

@@ -6,7 +6,8 @@ pub mod client;
 pub mod dotnet;
 pub mod failure;
 pub mod http_retry;
-pub mod line;
 pub mod retry_request;
 pub mod task_server;
 pub mod wire;
+
+pub use crate::line;

@@ -1,0 +1,55 @@
+//! Sending a call again and again, as its policy says.
+
+use jiff::Timestamp;
+
+use super::{Attempt, Decision, Outcome, RetryPolicy};
+use crate::clock::Mono;
+use crate::line::Line;
+
+/// What a call came to in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent<T> {
+    /// The last attempt's result.
+    pub last: T,
+    /// When that attempt was sent.
+    pub at: Mono,
+    /// How many attempts were made, that one included.
+    pub attempts: u32,
+}
+
+/// Makes attempts until `outcome` finds no trouble in one, or `policy` gives up.
+///
+/// `outcome` says what of an attempt the policy is to look at, seen from the machine's wall time; `None` for what is no
+/// business of retries.
+pub async fn send<T, F>(
+    line: &Line,
+    policy: &mut dyn RetryPolicy,
+    mut attempt: impl FnMut() -> F,
+    outcome: impl for<'a> Fn(&'a T, Timestamp) -> Option<Outcome<'a>>,
+) -> Sent<T>
+where
+    F: Future<Output = T>,
+{
+    let began = line.mono();
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let at = line.mono();
+        let last = attempt().await;
+        let elapsed = line.mono().since(began);
+        let decision = match outcome(&last, line.clock.wall()) {
+            Some(outcome) => {
+                let failed = Attempt { number: attempts, outcome, elapsed };
+                line.random.with(|random| policy.decide(&failed, random))
+            }
+            None => {
+                policy.succeeded(attempts);
+                Decision::GiveUp
+            }
+        };
+        match decision {
+            Decision::Retry(wait) => line.clock.sleep(wait).await,
+            Decision::GiveUp => return Sent { last, at, attempts },
+        }
+    }
+}
