@@ -31,8 +31,8 @@ fn refused_in(folder: &Path, arguments: &[&str], because: &str, accepted: &str) 
 
 #[test]
 fn commands() {
-    refused(&["frobnicate"], "frobnicate", "list, explore, replay and serve");
-    refused(&[], "no command", "list, explore, replay and serve");
+    refused(&["frobnicate"], "frobnicate", "list, explore, bugs, replay and serve");
+    refused(&[], "no command", "list, explore, bugs, replay and serve");
     refused(&["explore", "--frob"], "--frob", "unexpected");
 }
 
@@ -45,6 +45,15 @@ fn scenarios_variants_and_formats() {
     refused(&["explore", "--format", "xml"], "'xml'", "text, json");
     refused(&["list", "--format", "xml"], "'xml'", "text, json");
     refused(&["replay", SCENARIO, "1", "--format", "xml"], "'xml'", "text, json");
+}
+
+#[test]
+fn bugs() {
+    refused(&["bugs", "nope"], "no bug is called \"nope\"", "`squall list` names them all");
+    refused(&["bugs", "--seeds", "0"], "'0'", "at least 1");
+    refused(&["bugs", "--start", "18446744073709551615"], "no seed is left", "the last seed");
+    refused(&["bugs", "--format", "xml"], "'xml'", "text, json");
+    refused(&["bugs", "--out", "/proc/nope/x"], "/proc/nope/x", "can be written");
 }
 
 #[test]
@@ -110,12 +119,8 @@ fn case_files() {
     refused_in(folder.path(), &["replay", "case.json"], "not JSON", "one JSON object");
     refused_in(folder.path(), &["replay", "missing.json"], "cannot read", "missing.json");
     refused_in(folder.path(), &["replay", "."], "cannot read", ".");
-    refused_in(
-        folder.path(),
-        &["replay", "case.json", "--variant", "upstream"],
-        "--variant upstream",
-        "a case file says",
-    );
+    refused_in(folder.path(), &["replay", "case.json", "--variant", "upstream"], "--variant upstream", "a case says");
+    refused(&["replay", "squall:abc"], "no token of a case", "one word without spaces");
 }
 
 #[test]

@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 use squall::cli::{self, Surroundings};
-use squall_sim::case_file;
 use squall_sim::scenario::Scenario;
+use squall_sim::verdict::Severity;
+use squall_sim::{case_file, trial};
 use toy::Toy;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -171,6 +172,76 @@ fn replay_writes_a_file_instead_and_tells_the_verdict_by_its_exit_code() {
         assert_eq!(replayed.code, code, "{}", replayed.out);
         assert!(replayed.out.contains(told), "{}", replayed.out);
     }
+}
+
+#[test]
+fn a_failing_run_is_shrunk_and_comes_as_a_token_and_as_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let seed = (0..).find(|seed| trial::run_seed(&Toy, "upstream", *seed).verdict.severity() > Severity::Pass);
+    let seed = seed.expect("some seed fails").to_string();
+    let shrunk = squall(&["replay", "toy-queue", &seed, "--shrink"]);
+    assert_eq!(shrunk.code, 3, "{}", shrunk.out);
+    assert!(shrunk.err.contains(" to 1 in ") && shrunk.err.contains("nothing smaller"), "{}", shrunk.err);
+    let command = shrunk.out.lines().next().expect("a replay command");
+    let again: Vec<&str> = command.split(' ').skip(1).collect();
+    assert!(again[1].starts_with("squall:"), "{command}");
+    assert_eq!(squall(&again).out, shrunk.out);
+
+    let token = squall(&["replay", "toy-queue", &seed, "--shrink", "--format", "token"]);
+    assert_eq!((token.code, token.out.trim_end()), (3, again[1]));
+    let path = folder.path().join("small.json");
+    let path = path.to_str().expect("text");
+    let kept = squall(&["replay", "toy-queue", &seed, "--shrink", "--format", "case", "--out", path]);
+    assert_eq!(kept.code, 3);
+    let from_file = json(&squall(&["replay", path, "--format", "json"]).out);
+    let from_token = json(&squall(&["replay", again[1], "--format", "json"]).out);
+    assert_eq!((&from_file[0]["case"], &from_file[0]["digest"]), (&from_token[0]["case"], &from_token[0]["digest"]));
+
+    let passes = squall(&["replay", "toy-queue", &seed, "--variant", "hardened", "--shrink"]);
+    assert_eq!(passes.code, 0);
+    assert!(passes.err.contains("nothing to shrink"), "{}", passes.err);
+}
+
+#[test]
+fn bugs_are_hunted_one_by_one_and_the_missed_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("cases");
+    let hunted =
+        squall(&["bugs", "--seeds", "30", "--format", "json", "--out", out.to_str().expect("text"), "--jobs", "3"]);
+    assert_eq!((hunted.code, hunted.err.as_str()), (1, ""), "one is not found");
+    let [forget, colour, summary] = &json(&hunted.out)[..] else { panic!("{}", hunted.out) };
+    for field in
+        ["bug", "scenario", "upstream", "found", "seeds_to_find", "seed", "invariant", "faults_before", "faults_after"]
+    {
+        assert!(forget.get(field).is_some_and(|value| !value.is_null()), "{field} is missing in {forget}");
+    }
+    assert_eq!((&forget["bug"], &forget["found"]), (&"toy.forget".into(), &true.into()));
+    assert_eq!((&forget["invariant"], &forget["faults_after"]), (&"every-job-ends".into(), &1.into()));
+    assert_eq!(forget["seeds_to_find"].as_u64(), forget["seed"].as_u64().map(|seed| seed + 1));
+    assert_eq!((&colour["bug"], &colour["found"], &colour["seeds"]), (&"toy.colour".into(), &false.into(), &30.into()));
+    assert_eq!((&summary["bugs"], &summary["found"]), (&2.into(), &1.into()));
+    assert_eq!(summary["not_found"], serde_json::json!(["toy.colour"]));
+
+    let case = out.join("toy.forget.json");
+    let replayed = squall(&["replay", case.to_str().expect("text")]);
+    assert_eq!(replayed.code, 3, "{}", replayed.out);
+    assert!(!out.join("toy.colour.json").exists());
+
+    let one = squall(&["bugs", "toy.forget", "--seeds", "30"]);
+    assert_eq!(one.code, 0, "{}", one.out);
+    assert!(one.out.contains("1 faults  every-job-ends") && one.out.contains("1 of 1 bugs found"), "{}", one.out);
+    let missed = squall(&["bugs", "toy.colour", "--seeds", "3"]);
+    assert_eq!(missed.code, 1);
+    assert!(missed.out.contains("NOT FOUND in 3 seeds"), "{}", missed.out);
+}
+
+#[test]
+fn ctrl_c_ends_a_hunt_with_the_bugs_that_were_done() {
+    let hunted = squall_until(&["bugs", "--format", "json"], || &AT_ONCE);
+    assert_eq!(hunted.code, 1);
+    assert!(hunted.err.contains("interrupted"), "{}", hunted.err);
+    let [summary] = &json(&hunted.out)[..] else { panic!("{}", hunted.out) };
+    assert_eq!((&summary["interrupted"], &summary["found"]), (&true.into(), &0.into()));
 }
 
 #[test]

@@ -1,29 +1,21 @@
 //! Campaigns: many seeds of one scenario, on several threads, delivered in the order of the seeds.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::coverage::Coverage;
 use crate::determinism;
-use crate::kernel::lock;
 use crate::scenario::Scenario;
+use crate::side_by_side::{Ended, side_by_side};
 use crate::stopwatch::Stopwatch;
 use crate::trial::{self, Outcome};
 use crate::verdict::Severity;
-
-/// How many seeds a fast worker may be ahead of the slowest: bounds what waits for its turn to be delivered.
-const AHEAD_MAX: u64 = 1_024;
-/// As much as a main thread has, so that a run does not depend on which thread it is on.
-const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// A campaign: which seeds, how long, on how many threads.
 #[derive(Clone, Debug)]
@@ -166,7 +158,6 @@ pub fn explore(
     stop: &AtomicBool,
     sink: &mut dyn FnMut(&Run) -> ControlFlow<()>,
 ) -> Summary {
-    let queue = Queue::new(campaign, stop);
     let mut summary = Summary {
         scenario: scenario.name().to_owned(),
         variant: campaign.variant.clone(),
@@ -177,42 +168,34 @@ pub fn explore(
         coverage: Coverage::default(),
         interrupted: false,
     };
-    let (deliver, delivered) = mpsc::channel();
-    #[expect(clippy::disallowed_methods, reason = "threads run whole worlds side by side; none is inside of one")]
-    thread::scope(|scope| {
-        for n in 0..campaign.jobs.get() {
-            let (queue, deliver) = (&queue, deliver.clone());
-            let worker = thread::Builder::new().name(format!("seeds-{n}")).stack_size(STACK_BYTES);
-            let started = worker.spawn_scoped(scope, move || work(scenario, campaign, queue, &deliver));
-            started.expect("the operating system gives a thread");
-        }
-        drop(deliver);
-        in_order(&queue, &delivered, |run| {
+    let watch = Stopwatch::start();
+    let is_over = || stop.load(Ordering::Relaxed) || campaign.time.is_some_and(|time| watch.elapsed() >= time);
+    let ended = side_by_side(
+        campaign.jobs,
+        campaign.seeds().take_while(|_| !is_over()),
+        |seed| run(scenario, campaign, seed),
+        |run| {
             summary.seeds += 1;
             summary.failed += u64::from(run.outcome.verdict.severity() != Severity::Pass);
             summary.worst = summary.worst.max(run.outcome.verdict.severity());
             summary.coverage.add(&run.outcome);
-            sink(run)
-        });
-    });
-    summary.wall = queue.watch.elapsed();
-    summary.interrupted = stop.load(Ordering::Relaxed) || queue.is_broken();
+            sink(&run)
+        },
+    );
+    summary.wall = watch.elapsed();
+    summary.interrupted = stop.load(Ordering::Relaxed) || ended == Ended::Broken;
     summary
 }
 
-/// One worker: takes the next seed until there is none.
-fn work(scenario: &dyn Scenario, campaign: &Campaign, queue: &Queue<'_>, deliver: &mpsc::Sender<(u64, Run)>) {
-    while let Some((place, seed)) = queue.take() {
-        let watch = Stopwatch::start();
-        let mut outcome = trial::run_seed(scenario, &campaign.variant, seed);
-        let wall = watch.elapsed();
-        if campaign.check_every.is_some_and(|every| seed.is_multiple_of(every.get())) {
-            check(scenario, &mut outcome);
-        }
-        if deliver.send((place, Run { outcome, wall })).is_err() {
-            return;
-        }
+/// One seed, run twice where the campaign asks for it.
+fn run(scenario: &dyn Scenario, campaign: &Campaign, seed: u64) -> Run {
+    let watch = Stopwatch::start();
+    let mut outcome = trial::run_seed(scenario, &campaign.variant, seed);
+    let wall = watch.elapsed();
+    if campaign.check_every.is_some_and(|every| seed.is_multiple_of(every.get())) {
+        check(scenario, &mut outcome);
     }
+    Run { outcome, wall }
 }
 
 /// Runs a seed again; if it came out differently, that is its verdict.
@@ -223,74 +206,6 @@ fn check(scenario: &dyn Scenario, outcome: &mut Outcome) {
     let case = scenario.generate(outcome.seed, &outcome.variant);
     if let Ok(Some(difference)) = determinism::check_again(scenario, &case, &outcome.digest) {
         outcome.verdict.add(difference.finding());
-    }
-}
-
-/// Hands runs over in the order in which their seeds were taken.
-fn in_order(queue: &Queue<'_>, delivered: &mpsc::Receiver<(u64, Run)>, mut sink: impl FnMut(&Run) -> ControlFlow<()>) {
-    let (mut waiting, mut next) = (BTreeMap::new(), 0);
-    for (place, run) in delivered {
-        waiting.insert(place, run);
-        while let Some(run) = waiting.remove(&next) {
-            next += 1;
-            queue.delivered(next);
-            if !queue.is_broken() && sink(&run).is_break() {
-                queue.break_off();
-            }
-        }
-    }
-}
-
-/// The seeds that are still to be run.
-struct Queue<'a> {
-    stop: &'a AtomicBool,
-    time: Option<Duration>,
-    watch: Stopwatch,
-    state: Mutex<QueueState>,
-    room: Condvar,
-}
-
-struct QueueState {
-    seeds: Box<dyn Iterator<Item = u64> + Send>,
-    taken: u64,
-    delivered: u64,
-    broken: bool,
-}
-
-impl<'a> Queue<'a> {
-    fn new(campaign: &Campaign, stop: &'a AtomicBool) -> Self {
-        let state = QueueState { seeds: Box::new(campaign.seeds()), taken: 0, delivered: 0, broken: false };
-        let watch = Stopwatch::start();
-        Self { stop, time: campaign.time, watch, state: Mutex::new(state), room: Condvar::new() }
-    }
-
-    /// The next seed and its place in the order of delivery.
-    fn take(&self) -> Option<(u64, u64)> {
-        let mut state = lock(&self.state);
-        while !state.broken && state.taken >= state.delivered + AHEAD_MAX {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let over = self.time.is_some_and(|time| self.watch.elapsed() >= time);
-        if over || state.broken || self.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let seed = state.seeds.next()?;
-        state.taken += 1;
-        Some((state.taken - 1, seed))
-    }
-
-    fn delivered(&self, count: u64) {
-        lock(&self.state).delivered = count;
-        self.room.notify_all();
-    }
-
-    fn break_off(&self) {
-        lock(&self.state).broken = true;
-        self.room.notify_all();
-    }
-
-    fn is_broken(&self) -> bool {
-        lock(&self.state).broken
     }
 }
 

@@ -9,6 +9,7 @@ compile_error!(
 
 pub mod case;
 pub mod case_file;
+pub mod case_token;
 pub mod clock;
 pub mod coverage;
 pub mod determinism;
@@ -19,6 +20,7 @@ pub mod explore;
 pub mod fault;
 pub mod gateway;
 pub mod http;
+pub mod hunt;
 pub mod invariant;
 pub mod journal;
 mod kernel;
@@ -32,6 +34,8 @@ pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod service;
+pub mod shrink;
+pub mod side_by_side;
 pub mod stopwatch;
 pub mod time;
 mod timers;

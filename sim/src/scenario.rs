@@ -9,7 +9,7 @@ use squall_protocol::Design;
 use thiserror::Error;
 
 use crate::case::{CASE_VERSION, Case};
-use crate::fault::FaultPlan;
+use crate::fault::{FaultPlan, PlanError};
 use crate::invariant::Invariant;
 use crate::world::World;
 
@@ -19,12 +19,20 @@ pub enum CaseError {
     /// A part of the case does not fit its scenario.
     #[error("the case's {part} does not fit scenario {scenario}: {why}")]
     Misfit {
-        /// `choices`, `parameters`, `workload`, `plan` or `end_ms`.
+        /// `choices`, `parameters`, `workload` or `end_ms`.
         part: &'static str,
         /// The scenario.
         scenario: String,
         /// What is wrong.
         why: String,
+    },
+    /// The plan does not fit the world of its case.
+    #[error("the case's plan does not fit scenario {scenario}: {why}")]
+    Plan {
+        /// The scenario.
+        scenario: String,
+        /// What is wrong.
+        why: PlanError,
     },
 }
 

@@ -4,7 +4,6 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -21,7 +20,7 @@ use squall_sim::{case_file, trial};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::refusal::Refusal;
-use super::{HARDENED, Surroundings, UPSTREAM, exit_code, named, replay_command, tables, values, variant};
+use super::{HARDENED, Surroundings, UPSTREAM, cores, exit_code, named, replay_command, tables, values, variant};
 
 /// Enough to see what a scenario is about, within seconds.
 const SEEDS_DEFAULT: NonZeroU64 = NonZeroU64::new(100).expect("not zero");
@@ -117,7 +116,6 @@ impl Plan {
         {
             return Err(Refusal::BeyondLastSeed { start: arguments.start, seeds: seeds.get() });
         }
-        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             campaigns: campaigns.collect(),
             seeds,

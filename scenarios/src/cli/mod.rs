@@ -1,5 +1,6 @@
 //! The command line. It works on any list of scenarios, so a program with scenarios of its own has it, too.
 
+mod bugs;
 mod explore;
 mod interrupt;
 mod list;
@@ -13,8 +14,10 @@ mod values;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use clap::{Parser, Subcommand};
 use squall_sim::scenario::Scenario;
@@ -45,6 +48,8 @@ enum Command {
     List(list::Arguments),
     /// Run many seeds and tell what fails.
     Explore(explore::Arguments),
+    /// Put each bug of a real project back into the repaired design and count the seeds until it is found.
+    Bugs(bugs::Arguments),
     /// Run one seed, or one case from a file, and tell its story.
     Replay(replay::Arguments),
     /// Run a scenario's server on a real port, and judge what it saw of its clients.
@@ -86,6 +91,7 @@ pub fn run(
         Ok(arguments) => match arguments.command {
             Command::List(arguments) => list::run(&arguments, scenarios, around),
             Command::Explore(arguments) => explore::run(&arguments, scenarios, around),
+            Command::Bugs(arguments) => bugs::run(&arguments, scenarios, around),
             Command::Replay(arguments) => replay::run(&arguments, scenarios, around),
             Command::Serve(arguments) => serve::run(&arguments, scenarios, servers, around),
         },
@@ -131,6 +137,11 @@ fn variant<'a>(name: &'a str, scenarios: &[&'static dyn Scenario]) -> Result<&'a
     } else {
         Err(Refusal::NoSuchVariant(name.to_owned()))
     }
+}
+
+/// One thread for each core.
+fn cores() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The command that runs a seed again.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
 use squall_sim::case_file::CaseFileError;
+use squall_sim::case_token::CaseTokenError;
 use squall_sim::scenario::CaseError;
 use thiserror::Error;
 
@@ -18,16 +19,20 @@ pub(crate) enum Refusal {
     NoSuchScenario { name: String, known: String },
     #[error("no variant of it is called {0:?}; there are upstream, hardened and its bugs, which `squall list` names")]
     NoSuchVariant(String),
+    #[error("no bug is called {0:?}; `squall list` names them all")]
+    NoSuchBug(String),
     #[error("{text:?} is no seed; a seed is a whole number from 0 to {}", u64::MAX)]
     NoSeed { text: String },
     #[error("replay needs a seed after the scenario's name, as in `squall replay {scenario} 7`, or a case file alone")]
     SeedMissing { scenario: String },
-    #[error("a case file says itself which variant it is; leave --variant {variant} out")]
-    VariantOfCaseFile { variant: String },
+    #[error("a case says itself which variant it is; leave --variant {variant} out")]
+    VariantOfCase { variant: String },
     #[error("cannot read the case file {}: {why}", path.display())]
     Unreadable { path: PathBuf, why: io::Error },
     #[error("{} is no case file: {why}", path.display())]
     CaseFile { path: PathBuf, why: CaseFileError },
+    #[error("it is no token of a case: {0}")]
+    CaseToken(CaseTokenError),
     #[error(transparent)]
     Misfit(#[from] CaseError),
     #[error("cannot write to {}: {why}; --out takes a place in a folder that can be written", path.display())]
@@ -63,7 +68,7 @@ impl From<io::Error> for Refusal {
 impl Refusal {
     /// What the parser of arguments has to say, in one line.
     pub(crate) fn of_clap(error: &clap::Error) -> Self {
-        const COMMANDS: &str = "the commands are list, explore, replay and serve";
+        const COMMANDS: &str = "the commands are list, explore, bugs, replay and serve";
         Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
             (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
             (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {

@@ -1,6 +1,7 @@
 //! `squall replay`.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,20 +10,22 @@ use squall_sim::case::Case;
 use squall_sim::report::json::RunLine;
 use squall_sim::report::{self, Report};
 use squall_sim::scenario::Scenario;
+use squall_sim::shrink::{Budget, End, Shrunk, shrink};
 use squall_sim::stopwatch::Stopwatch;
 use squall_sim::trace::Keep;
 use squall_sim::trial::Outcome;
 use squall_sim::verdict::Severity;
-use squall_sim::{case_file, determinism, trial};
+use squall_sim::{case_file, case_token, determinism, trial};
 
 use super::output::Output;
+use super::progress::Spinner;
 use super::refusal::Refusal;
 use super::{Surroundings, UPSTREAM, exit_code, named, replay_command, variant};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A scenario's name, with a seed after it; or a case file.
-    #[arg(value_name = "SCENARIO|CASE.json")]
+    /// A scenario's name, with a seed after it; or a case file; or the token of a case.
+    #[arg(value_name = "SCENARIO|CASE.json|TOKEN")]
     target: String,
     /// The seed.
     #[arg(allow_negative_numbers = true)]
@@ -30,6 +33,10 @@ pub(super) struct Arguments {
     /// The variant: upstream, hardened or a bug [default: upstream].
     #[arg(long)]
     variant: Option<String>,
+    /// Make a case that fails smaller first, and tell of the smallest that fails in the same way. Ctrl-C ends the search
+    /// with the smallest so far.
+    #[arg(long)]
+    shrink: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -44,6 +51,10 @@ enum Format {
     Text,
     /// The run, then each event, one object a line.
     Json,
+    /// The case alone, as a file that replay takes.
+    Case,
+    /// The case alone, as one word that replay takes.
+    Token,
 }
 
 pub(super) fn run(
@@ -53,7 +64,11 @@ pub(super) fn run(
 ) -> Result<u8, Refusal> {
     let target = Target::of(arguments, scenarios)?;
     let output = arguments.out.as_deref().map(Output::create).transpose()?;
-    let (severity, text) = target.told(arguments.format)?;
+    let (severity, text) = match target.case() {
+        Ok(target) if arguments.shrink => told(&target.shrunk(around)?, arguments.format)?,
+        Ok(target) => told(&target, arguments.format)?,
+        Err((replay, broken)) => told_broken(&broken, &replay, arguments.format),
+    };
     match output {
         Some(mut output) => {
             output.write_all(&text)?;
@@ -67,7 +82,14 @@ pub(super) fn run(
 /// What is to be run again.
 enum Target {
     Seed { scenario: &'static dyn Scenario, seed: u64, variant: String },
-    File { scenario: &'static dyn Scenario, case: Box<Case>, path: PathBuf },
+    Case(Again),
+}
+
+/// A case that is to be run again, and the command that does so.
+struct Again {
+    scenario: &'static dyn Scenario,
+    case: Case,
+    replay: String,
 }
 
 impl Target {
@@ -82,55 +104,87 @@ impl Target {
             }
             (None, Ok(scenario)) => Err(Refusal::SeedMissing { scenario: scenario.name().to_owned() }),
             (None, Err(_)) => match &arguments.variant {
-                Some(variant) => Err(Refusal::VariantOfCaseFile { variant: variant.clone() }),
-                None => Self::file(Path::new(&arguments.target), scenarios),
+                Some(variant) => Err(Refusal::VariantOfCase { variant: variant.clone() }),
+                None => {
+                    let case = if arguments.target.starts_with(case_token::PREFIX) {
+                        case_token::parse(&arguments.target).map_err(Refusal::CaseToken)?
+                    } else {
+                        file(Path::new(&arguments.target))?
+                    };
+                    let replay = format!("squall replay {}", arguments.target);
+                    Ok(Target::Case(Again { scenario: named(&case.scenario, scenarios)?, case, replay }))
+                }
             },
         }
     }
 
-    fn file(path: &Path, scenarios: &[&'static dyn Scenario]) -> Result<Self, Refusal> {
-        let path = path.to_owned();
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(why) => return Err(Refusal::Unreadable { path, why }),
-        };
-        let case = match case_file::parse(&text) {
-            Ok(case) => case,
-            Err(why) => return Err(Refusal::CaseFile { path, why }),
-        };
-        Ok(Target::File { scenario: named(&case.scenario, scenarios)?, case: Box::new(case), path })
-    }
-
-    /// Runs it and tells of it.
-    fn told(self, format: Format) -> Result<(Severity, String), Refusal> {
+    /// The case, or what came of a seed over which the scenario panics, with the command that does so again.
+    fn case(self) -> Result<Again, (String, Box<Outcome>)> {
         match self {
-            Target::File { scenario, case, path } => {
-                told(scenario, &case, &format!("squall replay {}", path.display()), format)
-            }
+            Target::Case(again) => Ok(again),
             Target::Seed { scenario, seed, variant } => {
                 let replay = replay_command(scenario.name(), seed, &variant);
                 match trial::generate(scenario, &variant, seed) {
-                    Ok(case) => told(scenario, &case, &replay, format),
-                    Err(broken) => Ok(told_broken(&broken, &replay, format)),
+                    Ok(case) => Ok(Again { scenario, case, replay }),
+                    Err(broken) => Err((replay, broken)),
                 }
             }
         }
     }
 }
 
-fn told(scenario: &dyn Scenario, case: &Case, replay: &str, format: Format) -> Result<(Severity, String), Refusal> {
+/// Reads a case file.
+pub(super) fn file(path: &Path) -> Result<Case, Refusal> {
+    let path = path.to_owned();
+    let text = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(why) => return Err(Refusal::Unreadable { path, why }),
+    };
+    case_file::parse(&text).map_err(|why| Refusal::CaseFile { path, why })
+}
+
+impl Again {
+    /// The smallest case that fails in the same way; itself when it passes.
+    fn shrunk(self, around: &mut Surroundings<'_>) -> Result<Self, Refusal> {
+        let before = self.case.plan.faults.len();
+        let progress = Spinner::new("shrinking");
+        let stop = (around.interrupted)();
+        let shrunk = shrink(self.scenario, &self.case, Budget::default(), stop, &mut |shrinking| {
+            progress.tell(|| format!("{} faults after {} attempts", shrinking.faults, shrinking.attempts));
+            ControlFlow::Continue(())
+        })?;
+        drop(progress);
+        let Some(Shrunk { case, progress, end, .. }) = shrunk else {
+            writeln!(around.err, "squall: it passes, so there is nothing to shrink")?;
+            return Ok(self);
+        };
+        let (after, attempts) = (progress.faults, progress.attempts);
+        let why = match end {
+            End::Smallest => "nothing smaller fails in the same way",
+            End::Budget => "then the time for it was over",
+            End::Stopped => "then it was interrupted",
+        };
+        writeln!(around.err, "squall: shrunk from {before} faults to {after} in {attempts} attempts; {why}")?;
+        Ok(Self { replay: format!("squall replay {}", case_token::to_token(&case)), case, ..self })
+    }
+}
+
+fn told(again: &Again, format: Format) -> Result<(Severity, String), Refusal> {
+    let Again { scenario, case, replay } = again;
     let watch = Stopwatch::start();
-    let mut trial = trial::run(scenario, case, Keep::Events)?;
+    let mut trial = trial::run(*scenario, case, Keep::Events)?;
     let wall = watch.elapsed();
     if trial.outcome.verdict.severity() != Severity::Panic
-        && let Some(difference) = determinism::check_again(scenario, case, &trial.outcome.digest)?
+        && let Some(difference) = determinism::check_again(*scenario, case, &trial.outcome.digest)?
     {
         trial.outcome.verdict.add(difference.finding());
     }
-    let report = Report { replay, scenario, case, trial: &trial };
+    let report = Report { replay, scenario: *scenario, case, trial: &trial };
     let text = match format {
         Format::Text => report::text(&report),
         Format::Json => report::json::run(&report, wall),
+        Format::Case => case_file::to_text(case),
+        Format::Token => case_token::to_token(case) + "\n",
     };
     Ok((trial.outcome.verdict.severity(), text))
 }
@@ -146,6 +200,8 @@ fn told_broken(outcome: &Outcome, replay: &str, format: Format) -> (Severity, St
             let line = serde_json::to_string(&RunLine::of(outcome, Duration::ZERO));
             line.expect("a run is plain data") + "\n"
         }
+        // There is none.
+        Format::Case | Format::Token => String::new(),
     };
     (outcome.verdict.severity(), text)
 }

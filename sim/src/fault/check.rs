@@ -87,6 +87,16 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// The fault that acts on something which does not exist: without it the plan may fit.
+    pub fn of_nothing(&self) -> Option<FaultId> {
+        match self {
+            PlanError::NoSuchNode { fault, .. } | PlanError::NoSuchService { fault, .. } => Some(*fault),
+            _ => None,
+        }
+    }
+}
+
 impl FaultPlan {
     /// Does every fault name what exists, and is every number in its range?
     ///

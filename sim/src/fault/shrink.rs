@@ -1,130 +1,53 @@
 //! Making a plan smaller: fewer faults first, then shorter and milder ones.
 
-use proptest::strategy::ValueTree;
+use std::ops::Range;
 
 use super::{Fault, FaultKind, FaultPlan};
+use crate::shrink::tree::{Part, Shape, Tree};
 
-/// A plan and the smaller ones to be tried in its place, as proptest wants it. Any plan can be shrunk, however it came
-/// about.
-#[derive(Clone, Debug)]
-pub struct PlanTree {
-    /// The smallest plan known to do what the first one did.
-    plan: FaultPlan,
-    /// What is being tried.
-    candidate: Option<FaultPlan>,
-    next: Attempt,
-}
+/// A plan and the smaller ones to be tried in its place.
+pub type PlanTree = Tree<FaultPlan>;
 
-/// Which smaller plan is tried next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempt {
-    /// Without `chunk` faults from place `from` on. `again`: something was removed since the first place.
-    Remove { chunk: usize, from: usize, again: bool },
-    /// With a smaller number in one place; `too_small` is known to be.
-    Lessen { fault: usize, number: usize, too_small: Option<u64> },
-    /// Nothing is left to try.
-    Done,
-}
-
-impl PlanTree {
-    /// The tree over a plan.
-    pub fn of(plan: FaultPlan) -> Self {
-        let next = Attempt::Remove { chunk: plan.faults.len(), from: 0, again: false };
-        Self { plan, candidate: None, next }
-    }
-
-    /// Sets up the next candidate, if there is one.
-    fn attempt(&mut self) -> bool {
-        while self.candidate.is_none() && self.next != Attempt::Done {
-            self.candidate = self.proposed();
-            if self.candidate.is_none() {
-                self.next = self.beyond();
-            }
-        }
-        self.candidate.is_some()
-    }
-
-    /// The plan that the next attempt is about; `None` when there is no such attempt.
-    fn proposed(&self) -> Option<FaultPlan> {
-        let mut plan = self.plan.clone();
-        match self.next {
-            Attempt::Remove { chunk, from, .. } => {
-                let to = (from + chunk).min(plan.faults.len());
-                (from < to).then(|| plan.faults.drain(from..to).count())?;
-            }
-            Attempt::Lessen { fault, number, too_small } => {
-                let mut numbers = numbers(plan.faults.get_mut(fault)?);
-                let found = numbers.get_mut(number)?;
-                let size = found.size();
-                let smaller = match too_small {
-                    None => 0,
-                    Some(low) => between(low, size)?,
-                };
-                (smaller < size).then(|| found.set_size(smaller))?;
-            }
-            Attempt::Done => return None,
-        }
-        Some(plan)
-    }
-
-    /// Where to go on when an attempt has nothing to propose.
-    fn beyond(&self) -> Attempt {
-        match self.next {
-            Attempt::Remove { chunk: 1, again: true, .. } => Attempt::Remove { chunk: 1, from: 0, again: false },
-            Attempt::Remove { chunk: 0 | 1, .. } => Attempt::Lessen { fault: 0, number: 0, too_small: None },
-            Attempt::Remove { chunk, .. } => Attempt::Remove { chunk: chunk / 2, from: 0, again: false },
-            Attempt::Lessen { fault, .. } if fault >= self.plan.faults.len() => Attempt::Done,
-            Attempt::Lessen { fault, number, .. } if number < NUMBERS_MAX => {
-                Attempt::Lessen { fault, number: number + 1, too_small: None }
-            }
-            Attempt::Lessen { fault, .. } => Attempt::Lessen { fault: fault + 1, number: 0, too_small: None },
-            Attempt::Done => Attempt::Done,
+impl Shape for FaultPlan {
+    fn part(&self, place: usize) -> Option<Part> {
+        match place.checked_sub(1) {
+            None => Some(Part::List { len: self.faults.len() }),
+            Some(number) => self.number(number).map(|size| Part::Smaller { size }),
         }
     }
 
-    /// The candidate did what the first plan did.
-    fn accept(&mut self, candidate: FaultPlan) {
-        self.plan = candidate;
-        if let Attempt::Remove { again, .. } = &mut self.next {
-            *again = true;
-        }
+    fn remove(&mut self, _: usize, elements: Range<usize>) {
+        self.faults.drain(elements);
     }
 
-    /// The candidate did not.
-    fn reject(&mut self, candidate: &FaultPlan) {
-        match &mut self.next {
-            Attempt::Remove { chunk, from, .. } => *from += *chunk,
-            Attempt::Lessen { fault, number, too_small } => {
-                *too_small = numbers(&mut candidate.faults[*fault].clone()).get(*number).map(Number::size);
-            }
-            Attempt::Done => {}
+    fn resize(&mut self, place: usize, size: u64) {
+        if let Some(number) = place.checked_sub(1) {
+            self.set_number(number, size);
         }
     }
 }
 
-impl ValueTree for PlanTree {
-    type Value = FaultPlan;
-
-    fn current(&self) -> FaultPlan {
-        self.candidate.as_ref().unwrap_or(&self.plan).clone()
+impl FaultPlan {
+    /// How many numbers the faults have.
+    pub(crate) fn numbers(&self) -> usize {
+        self.faults.clone().iter_mut().map(|fault| numbers(fault).len()).sum()
     }
 
-    fn simplify(&mut self) -> bool {
-        if let Some(candidate) = self.candidate.take() {
-            self.accept(candidate);
+    /// The size of a number of the faults, counted through: the farther from zero, the longer a fault lasts or the harder
+    /// it strikes.
+    pub(crate) fn number(&self, place: usize) -> Option<u64> {
+        let mut faults = self.faults.clone();
+        let number = faults.iter_mut().flat_map(numbers).nth(place)?;
+        Some(number.size())
+    }
+
+    /// Gives a number of the faults another size.
+    pub(crate) fn set_number(&mut self, place: usize, size: u64) {
+        if let Some(mut number) = self.faults.iter_mut().flat_map(numbers).nth(place) {
+            number.set_size(size);
         }
-        self.attempt()
-    }
-
-    fn complicate(&mut self) -> bool {
-        let Some(candidate) = self.candidate.take() else { return false };
-        self.reject(&candidate);
-        self.attempt()
     }
 }
-
-/// No fault has more numbers than this.
-const NUMBERS_MAX: usize = 2;
 
 /// A number of a fault that makes it last longer or strike harder the farther it is from zero.
 enum Number<'a> {
@@ -169,20 +92,10 @@ fn numbers(fault: &mut Fault) -> Vec<Number<'_>> {
     numbers
 }
 
-/// A round number about half way between two; `None` when they are close to each other.
-fn between(low: u64, high: u64) -> Option<u64> {
-    let middle = low + (high - low) / 2;
-    // Two significant digits are enough for a reader.
-    let mut unit = 1;
-    while middle / unit >= 100 {
-        unit *= 10;
-    }
-    let round = middle / unit * unit;
-    (round > low && round < high).then_some(round)
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::ValueTree;
+
     use super::*;
     use crate::fault::Target;
 

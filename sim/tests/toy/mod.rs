@@ -1,6 +1,7 @@
 //! A toy to test campaigns with: workers take jobs from a queue. In variant `upstream` the queue forgets a job as soon
 //! as it is taken, so a worker that crashes loses it; in `hardened` it gives a job out again when its lease is over.
-//! Further variants break in other ways.
+//! Bug `toy.forget` is the first of these; `toy.colour` changes nothing that anybody could notice. Further variants break
+//! in other ways.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use squall_sim::fault::{Fault, FaultKind, FaultPlan, Target};
 use squall_sim::http::serve;
 use squall_sim::invariant::{History, Invariant, Judgement, Kind};
 use squall_sim::random::Streams;
-use squall_sim::scenario::{CaseError, Scenario};
+use squall_sim::scenario::{Bug, CaseError, Scenario};
 use squall_sim::verdict::{Finding, Severity};
 use squall_sim::{Process, SimTime, World};
 use tower::ServiceExt;
@@ -44,6 +45,16 @@ impl Scenario for Toy {
         "Workers take jobs from a queue and crash."
     }
 
+    fn bugs(&self) -> Vec<Bug> {
+        let bug = |name: &str, summary: &str| Bug {
+            name: name.to_owned(),
+            summary: summary.to_owned(),
+            upstream: "toy#1".to_owned(),
+            shows_when: None,
+        };
+        vec![bug("toy.forget", "a crash loses jobs"), bug("toy.colour", "the queue is red")]
+    }
+
     fn generate(&self, seed: u64, variant: &str) -> Case {
         assert_ne!(variant, "ungenerable", "no such case");
         let mut draws = Streams::new(seed).stream("faults");
@@ -61,7 +72,11 @@ impl Scenario for Toy {
             variant: variant.to_owned(),
             seed,
             end_ms: 900_000,
-            choices: json!({"forget": if variant == "hardened" { "when_done" } else { "when_taken" }}),
+            choices: match variant {
+                "hardened" => json!({"forget": "when_done", "colour": "blue"}),
+                "toy.colour" => json!({"forget": "when_done", "colour": "red"}),
+                _ => json!({"forget": "when_taken", "colour": "blue"}),
+            },
             parameters: json!({"workers": WORKERS, "lease_ms": LEASE.as_millis() as u64}),
             workload: json!({"jobs": JOBS}),
             plan: FaultPlan { faults, heal_at_ms: 200_000 },
@@ -93,7 +108,7 @@ impl Scenario for Toy {
                 0
             }
         });
-        for n in 0..WORKERS {
+        for n in 0..case.parameters["workers"].as_u64().unwrap_or(WORKERS) {
             let name = format!("worker-{n}");
             let variant = case.variant.clone();
             world.node(&name).service("agent", &name, always, move |process| work(process, variant.clone()));
