@@ -32,7 +32,7 @@ pub enum CaseError {
         /// The scenario.
         scenario: String,
         /// What is wrong.
-        why: PlanError,
+        why: Box<PlanError>,
     },
 }
 

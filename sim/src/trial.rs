@@ -153,7 +153,7 @@ pub fn generate(scenario: &dyn Scenario, variant: &str, seed: u64) -> Result<Cas
 
 fn furnish(scenario: &dyn Scenario, case: &Case, world: &World) -> Result<(), CaseError> {
     scenario.furnish(case, world)?;
-    world.inject(&case.plan).map_err(|why| CaseError::Plan { scenario: case.scenario.clone(), why })
+    world.inject(&case.plan).map_err(|why| CaseError::Plan { scenario: case.scenario.clone(), why: Box::new(why) })
 }
 
 fn judge(scenario: &dyn Scenario, case: &Case, ended: &Ended) -> (Verdict, Vec<Tally>) {
