@@ -63,15 +63,15 @@ impl RetryPolicy for VssHttpRetry {
         if attempt.number > self.retries || !self.retriable(&attempt.outcome) {
             return Decision::GiveUp;
         }
-        Decision::Retry(exponential_backoff(attempt.number, random))
+        Decision::Retry(exponential_backoff(attempt.number, MIN_BACKOFF, random))
     }
 }
 
-/// `BackoffTimerHelper.GetExponentialBackoff` with the default options.
-fn exponential_backoff(failed: u32, random: &mut (impl RngCore + ?Sized)) -> Duration {
+/// `BackoffTimerHelper.GetExponentialBackoff` with the default options but for the shortest wait.
+pub(crate) fn exponential_backoff(failed: u32, shortest: Duration, random: &mut (impl RngCore + ?Sized)) -> Duration {
     let spread = random::uniform(random, BACKOFF_COEFFICIENT * 8 / 10..BACKOFF_COEFFICIENT * 12 / 10);
     let steps = 1u32.checked_shl(failed).map_or(u32::MAX, |power| power - 1);
-    MIN_BACKOFF.saturating_add(spread.saturating_mul(steps)).min(MAX_BACKOFF)
+    shortest.saturating_add(spread.saturating_mul(steps)).min(MAX_BACKOFF)
 }
 
 /// Exponential with full jitter, and it minds what the server asks for.
@@ -119,7 +119,7 @@ impl RetryPolicy for FullJitter {
 }
 
 /// The statuses that `VssHttpRetryOptions` retries.
-fn is_gateway_trouble(status: StatusCode) -> bool {
+pub(crate) fn is_gateway_trouble(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
@@ -127,7 +127,7 @@ fn is_gateway_trouble(status: StatusCode) -> bool {
 ///
 /// A refused connection is absent from its list. An orderly end in the middle of a message is an `IOException` without
 /// a socket error, and what HTTP/2 says has no mapping.
-fn is_retriable_transport(error: &TransportError) -> bool {
+pub(crate) fn is_retriable_transport(error: &TransportError) -> bool {
     matches!(
         error,
         TransportError::Reset | TransportError::TimedOut | TransportError::Dns { .. } | TransportError::Unreachable
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn backoff_grows_to_its_cap_and_never_overflows() {
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        assert_eq!(exponential_backoff(10, &mut random), MAX_BACKOFF);
-        assert_eq!(exponential_backoff(u32::MAX, &mut random), MAX_BACKOFF);
+        assert_eq!(exponential_backoff(10, MIN_BACKOFF, &mut random), MAX_BACKOFF);
+        assert_eq!(exponential_backoff(u32::MAX, MIN_BACKOFF, &mut random), MAX_BACKOFF);
     }
 
     #[test]

@@ -36,7 +36,9 @@ where
         attempts += 1;
         let at = line.mono();
         let last = attempt().await;
-        let elapsed = line.mono().since(began);
+        let now = line.mono();
+        policy.passes(now);
+        let elapsed = now.since(began);
         let decision = match outcome(&last, line.clock.wall()) {
             Some(outcome) => {
                 let failed = Attempt { number: attempts, outcome, elapsed };

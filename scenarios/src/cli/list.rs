@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use squall_protocol::retry::{mutants, presets};
 use squall_sim::scenario::{Bug, Scenario};
 use squall_sim::{fault, invariant};
 
@@ -55,7 +56,7 @@ pub(super) fn run(
         bugs: scenarios.iter().flat_map(|scenario| scenario.bugs()).collect(),
         faults: fault::catalogue().iter().map(|(name, summary)| Named::new(name, summary)).collect(),
         invariants: invariants(scenarios),
-        policies: Vec::new(),
+        policies: policies(),
     };
     match arguments.format {
         Format::Text => write!(around.out, "{}", tables::catalogue(&catalogue))?,
@@ -64,6 +65,12 @@ pub(super) fn run(
         }
     }
     Ok(0)
+}
+
+/// Every policy that has a name: those of real projects, and those with a known wound.
+fn policies() -> Vec<Named> {
+    let all = presets::all().into_iter().chain(mutants::all());
+    all.map(|preset| Named::new(preset.name, &format!("{} ({})", preset.summary, preset.source))).collect()
 }
 
 /// The reusable invariants, and those that scenarios have of their own.

@@ -1,0 +1,177 @@
+//! Policies in TOML.
+//!
+//! A file is one [`Policy`], field by field, or a preset with some fields of its own:
+//!
+//! ```toml
+//! preset = "full-jitter"
+//! retries = 5
+//! deadline = "2m"
+//!
+//! [budget.token-bucket]
+//! tokens = 5
+//! ratio = 0.1
+//! ```
+
+use schemars::{Schema, schema_for};
+use thiserror::Error;
+use toml::{Table, Value};
+
+use super::policy::{Policy, PolicyError, Warning};
+use super::presets;
+
+/// Why a file is no policy.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It is not TOML, or a field is wrong.
+    #[error("line {line}, column {column}: {why}")]
+    At {
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// Its preset is none.
+    #[error("line {line}: no preset is called {name:?}; `squall list` knows them")]
+    NoSuchPreset {
+        /// From 1.
+        line: usize,
+        /// The name.
+        name: String,
+    },
+    /// It makes no sense.
+    #[error(transparent)]
+    Nonsense(#[from] PolicyError),
+}
+
+/// Reads a policy, and says what is dangerous about it.
+///
+/// # Errors
+/// [`FileError`] with the place.
+pub fn read(text: &str) -> Result<(Policy, Vec<Warning>), FileError> {
+    let error = |error: toml::de::Error| at(text, &error);
+    let mut own: Table = toml::from_str(text).map_err(error)?;
+    let policy = match own.remove(PRESET) {
+        None => toml::from_str(text).map_err(error)?,
+        Some(name) => {
+            let name = name.as_str().unwrap_or_default().to_owned();
+            let Some(preset) = presets::find(&name) else {
+                return Err(FileError::NoSuchPreset { line: line_of(text, PRESET), name });
+            };
+            over(&preset.policy, own, text)?
+        }
+    };
+    let warnings = policy.check()?;
+    Ok((policy, warnings))
+}
+
+/// The field that names what a file starts from.
+const PRESET: &str = "preset";
+
+/// A preset with fields of its own.
+fn over(preset: &Policy, own: Table, text: &str) -> Result<Policy, FileError> {
+    let mut all = Table::try_from(preset).expect("policies are written as they are read");
+    let fields: Vec<String> = own.keys().cloned().collect();
+    all.extend(own);
+    Policy::deserialize_table(all).map_err(|why| {
+        // Only the file's own fields can be wrong, and the first that is wrong alone is the one to tell.
+        let guilty = fields.iter().find(|field| why.contains(field.as_str())).or(fields.first());
+        let line = guilty.map_or(1, |field| line_of(text, field));
+        FileError::At { line, column: 1, why }
+    })
+}
+
+impl Policy {
+    fn deserialize_table(table: Table) -> Result<Self, String> {
+        Value::Table(table).try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+fn at(text: &str, error: &toml::de::Error) -> FileError {
+    let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    FileError::At { line, column, why: error.message().trim().replace('\n', ", ") }
+}
+
+/// The line on which a field is set, from 1.
+fn line_of(text: &str, field: &str) -> usize {
+    let sets = |line: &str| line.trim_start_matches([' ', '[']).starts_with(field);
+    text.lines().position(sets).map_or(1, |line| line + 1)
+}
+
+/// The schema of policy files, as JSON Schema.
+pub fn schema() -> Schema {
+    let mut schema = schema_for!(Policy);
+    if let Some(properties) = schema.get_mut("properties").and_then(|properties| properties.as_object_mut()) {
+        let about = "A preset to start from, as `squall list` names it; every field of the file replaces one of it.";
+        properties.insert(PRESET.to_owned(), serde_json::json!({ "type": "string", "description": about }));
+    }
+    // Either the wait is given or a preset has it.
+    schema.remove("required");
+    schema.insert("anyOf".to_owned(), serde_json::json!([{ "required": ["wait"] }, { "required": [PRESET] }]));
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::budget::Budget;
+    use crate::retry::span::Span;
+    use crate::retry::wait::{Exponential, Jitter, Wait};
+
+    #[test]
+    fn a_file_says_everything_or_what_differs_from_a_preset() {
+        let whole = "retries = 5\ndeadline = \"2m\"\n[wait.exponential]\nbase = \"1s\"\ncap = \"60s\"\njitter = \"full\"\n\
+                     [budget.token-bucket]\n";
+        let (policy, warnings) = read(whole).expect("a policy");
+        let wait = Exponential::doubling(Span::secs(1), Span::secs(60)).jittered(Jitter::Full);
+        assert_eq!(
+            policy,
+            Policy {
+                retries: Some(5),
+                deadline: Some(Span::mins(2)),
+                budget: Some(Budget::TokenBucket { tokens: 5, ratio: 0.1 }),
+                ..Policy::of(Wait::Exponential(wait))
+            }
+        );
+        assert!(warnings.is_empty());
+        let (policy, _) = read("preset = \"full-jitter\"\nretries = 7\n").expect("a policy");
+        let preset = presets::find("full-jitter").expect("it is there").policy;
+        assert_eq!(policy, Policy { retries: Some(7), ..preset });
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_column() {
+        let told = |text: &str| read(text).expect_err("no policy").to_string();
+        assert_eq!(
+            told("retries = 3\n[wait.exponential]\nbase = \"soon\"\n"),
+            "line 3, column 8: \"soon\" is no span of time; write 250ms, 30s, 1m30s or 2h"
+        );
+        assert!(told("wait = \"none\"\nretires = 3\n").starts_with("line 2, column 1: unknown field `retires`"));
+        assert!(told("wait = \"none\"\nretries = -1\n").starts_with("line 2, column 11: "));
+        assert!(told("wait = {\n").starts_with("line 1, column "), "{}", told("wait = {\n"));
+        assert_eq!(told("\npreset = \"best\""), "line 2: no preset is called \"best\"; `squall list` knows them");
+        assert!(told("preset = \"full-jitter\"\n\nretries = \"many\"").starts_with("line 3, column 1: "));
+        assert!(told("[wait.exponential]\nbase = \"2s\"\ncap = \"1s\"\n").starts_with("the cap of 1s is below"));
+    }
+
+    #[test]
+    fn every_preset_is_written_as_it_is_read() {
+        for preset in presets::all() {
+            let text = toml::to_string(&preset.policy).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+            assert_eq!(read(&text).expect("a policy").0, preset.policy, "{}\n{text}", preset.name);
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_every_field() {
+        let schema = serde_json::to_value(schema()).expect("a schema is JSON");
+        let policy = serde_json::to_value(Policy::of(Wait::None)).expect("plain data");
+        for field in policy.as_object().expect("an object").keys() {
+            assert!(schema["properties"].get(field).is_some(), "{field}");
+        }
+        assert!(schema["properties"].get(PRESET).is_some());
+    }
+}

@@ -1,0 +1,115 @@
+//! Where a policy's randomness comes from.
+
+use std::time::Duration;
+
+use rand::RngCore;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::distributed_task::dotnet::DotnetRandom;
+use crate::random::Random;
+
+/// Where jitter comes from. All but the first are wounds of real projects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Generator {
+    /// Each client has a generator of its own.
+    #[default]
+    Own,
+    /// Every client's generator starts with the same seed, as one that was made in a template.
+    SameSeed,
+    /// Every call gets a clone of one generator, so it draws the same each time (tower 0.5, `backoff.rs`).
+    Cloned,
+    /// A new generator for each wait, seeded with the last one (actions/runner, `BackoffTimerHelper.cs`).
+    LastWait,
+}
+
+/// The seed of generators that should not have it in common.
+const COMMON_SEED: i32 = 42;
+
+/// The generator of one client.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    kind: Generator,
+    common: DotnetRandom,
+    last: Duration,
+}
+
+impl Source {
+    pub(super) fn new(kind: Generator) -> Self {
+        Self { kind, common: DotnetRandom::new(COMMON_SEED), last: Duration::ZERO }
+    }
+
+    /// A call begins.
+    pub(super) fn call_begins(&mut self) {
+        if self.kind == Generator::Cloned {
+            self.common = DotnetRandom::new(COMMON_SEED);
+        }
+    }
+
+    /// Draws a wait.
+    pub(super) fn draw(&mut self, own: &mut Random, draw: impl FnOnce(&mut dyn RngCore) -> Duration) -> Duration {
+        match self.kind {
+            Generator::Own => draw(&mut **own),
+            Generator::SameSeed | Generator::Cloned => draw(&mut Words(&mut self.common)),
+            Generator::LastWait => {
+                let seed = self.last.as_millis() as i32;
+                self.last = draw(&mut Words(&mut DotnetRandom::new(seed)));
+                self.last
+            }
+        }
+    }
+}
+
+/// .NET's generator, word by word.
+struct Words<'a>(&'a mut DotnetRandom);
+
+impl RngCore for Words<'_> {
+    fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        // A sample has 31 bits.
+        (0..3).fold(0, |word, _| (word << 31) ^ u64::from(self.0.sample().unsigned_abs()) << 2)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::uniform;
+    use crate::retry::testing::random;
+
+    fn draws(kind: Generator, seed: u64, calls: u32) -> Vec<Vec<Duration>> {
+        let (mut source, mut own) = (Source::new(kind), random(seed));
+        let minute = Duration::ZERO..Duration::from_secs(60);
+        let mut call = || {
+            source.call_begins();
+            (0..3).map(|_| source.draw(&mut own, |random| uniform(random, minute.clone()))).collect()
+        };
+        (0..calls).map(|_| call()).collect()
+    }
+
+    #[test]
+    fn clients_part_only_with_generators_of_their_own() {
+        assert_ne!(draws(Generator::Own, 1, 2), draws(Generator::Own, 2, 2));
+        for kind in [Generator::SameSeed, Generator::Cloned, Generator::LastWait] {
+            assert_eq!(draws(kind, 1, 2), draws(kind, 2, 2), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_clone_draws_the_same_in_every_call() {
+        let [first, second] = &draws(Generator::Cloned, 1, 2)[..] else { panic!("two calls") };
+        assert_eq!(first, second);
+        let [first, second] = &draws(Generator::SameSeed, 1, 2)[..] else { panic!("two calls") };
+        assert_ne!(first, second);
+    }
+}
