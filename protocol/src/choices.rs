@@ -93,13 +93,14 @@ fn kebab(variant: &str) -> String {
 ///
 /// A field has the real project's value (`upstream`) and the repaired one (`hardened`), and may have values of earlier
 /// versions (`formerly`). Each value but the repaired one is a bug, with its summary and its reference. Where only some
-/// unknowns of the real server let it show, `if` says which.
+/// unknowns of the real server let it show, `if` says which. A type that several systems share is declared once, in a
+/// module that `of` names.
 macro_rules! choices {
     (
         system $system:literal;
         $(
             $(#[$about:meta])*
-            $field:ident: $type:ident {
+            $field:ident: $type:ident $(of $home:ident)? {
                 $(#[$real:meta])* upstream $upstream:ident,
                 $(#[$repaired:meta])* hardened $hardened:ident $(,)?
                 $(; $(#[$old:meta])* formerly $former:ident
@@ -108,16 +109,15 @@ macro_rules! choices {
             because $summary:literal from $reference:literal $(if $condition:literal)?;
         )*
     ) => {
-        $(
+        $($crate::choices::choice_type! {
+            [$($home)?]
             $(#[$about])*
-            #[derive(Clone, Copy, Debug, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
-            #[serde(rename_all = "snake_case")]
             pub enum $type {
                 $(#[$real])* $upstream,
                 $(#[$repaired])* $hardened,
                 $($(#[$old])* $former,)*
             }
-        )*
+        })*
 
         /// Every difference between the real design and the repaired one.
         #[derive(Clone, Debug, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
@@ -172,6 +172,19 @@ macro_rules! choices {
     };
 }
 
+/// The type of a choice: the one that is declared here, or the one of the module that it is shared from.
+macro_rules! choice_type {
+    ([] $(#[$about:meta])* pub enum $type:ident { $($(#[$meaning:meta])* $variant:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $type { $($(#[$meaning])* $variant,)* }
+    };
+    ([$home:ident] $(#[$about:meta])* pub enum $type:ident { $($(#[$meaning:meta])* $variant:ident,)* }) => {
+        pub use $home::$type;
+    };
+}
+
 /// An optional literal as an `Option`.
 macro_rules! condition {
     () => {
@@ -182,7 +195,7 @@ macro_rules! condition {
     };
 }
 
-pub(crate) use {choices, condition};
+pub(crate) use {choice_type, choices, condition};
 
 #[cfg(test)]
 mod tests {
@@ -190,8 +203,22 @@ mod tests {
 
     use super::*;
 
+    mod shared {
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Crash {
+            Silent,
+            Reported,
+        }
+    }
+
     choices! {
         system "toy";
+
+        /// What becomes of a crash.
+        crash: Crash of shared { upstream Silent, hardened Reported }
+        because "nobody hears of it" from "toy#4";
 
         /// When a message is acknowledged.
         order: Order {
@@ -225,8 +252,11 @@ mod tests {
             assert_eq!(changed.map(|(field, _)| field.as_str()).collect::<Vec<_>>(), [choice.field]);
             names.insert(choice.bug());
         }
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["toy.order", "toy.order.not-at-all", "toy.wait"]);
-        assert_eq!(Choices::choices()[0].shows_when, Some("the server deletes at once"));
+        assert_eq!(
+            names.into_iter().collect::<Vec<_>>(),
+            ["toy.crash", "toy.order", "toy.order.not-at-all", "toy.wait"]
+        );
+        assert_eq!(Choices::choices()[1].shows_when, Some("the server deletes at once"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::facts::{Job, Outcome};
+use crate::facts::{Job, Outcome, Stage};
 use crate::supervise::{Exit, Shutdown};
 
 /// Why a worker could not be started or spoken to.
@@ -54,4 +54,43 @@ pub trait Work: Send + Sync + 'static {
     /// `cancelled` ends when the job has been asked to stop; a job may take its time over it, or not listen at all.
     /// Dropping the future is the end of the process: the job stops at once.
     fn execute(&self, job: Job, attempt: u32, cancelled: Shutdown) -> BoxFuture<'static, Outcome>;
+}
+
+/// What a worker process does with a job that is made of stages: implemented by the world, called by the worker's code.
+pub trait Stages: Send + Sync + 'static {
+    /// Begins to execute attempt `attempt` of a job. Dropping what it returns is the end of the process.
+    fn begin(&self, job: Job, attempt: u32) -> Box<dyn Staged>;
+}
+
+/// A job that is being executed stage by stage.
+pub trait Staged: Send {
+    /// Begins the next stage that is due, and names it; `None` when there is none.
+    fn begin_stage(&mut self, due: Due) -> Option<Stage>;
+
+    /// Does the stage's own work. `cancelled` ends when the job has been asked to stop.
+    fn execute(&mut self, cancelled: Shutdown) -> BoxFuture<'_, Executed>;
+
+    /// Ends the stage.
+    fn end_stage(&mut self);
+
+    /// Ends the job.
+    fn end(self: Box<Self>, outcome: Outcome);
+}
+
+/// Which stages of a job are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Every one.
+    All,
+    /// Those that clean up after others: nothing else is done for a job that has failed or is cancelled.
+    CleanUp,
+}
+
+/// What came of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Events about itself that it asks its worker to publish.
+    pub events: u32,
 }

@@ -7,79 +7,44 @@
 
 use super::server::{self, Policy};
 use crate::choices::choices;
-use crate::{lease, session};
+use crate::distributed_task::agent::conduct::{self, Conduct};
+use crate::distributed_task::auth;
 
 choices! {
     system "actions";
 
     /// The retry handler below every call.
-    http_retries: HttpRetry {
-        /// `VssHttpRetryMessageHandler`: 10 s and more between attempts, nearly the same everywhere; neither 429 nor a
-        /// refused connection is retried, Retry-After is not read.
-        upstream Vss,
-        /// Exponential with full jitter; 5xx, 429 and every transport error; Retry-After is minded, capped.
-        hardened FullJitter,
-    }
+    http_retries: HttpRetry of conduct { upstream Vss, hardened FullJitter }
     because "waits are nearly equal on all machines and ignore what the server asks for"
     from "VssHttpRetryMessageHandler.cs";
 
     /// What the runner's own retries do to those of the handler.
-    nested_retries: NestedRetries {
-        /// They multiply: acquirejob up to 20 POSTs, completejob up to 100.
-        upstream Multiplied,
-        /// A call with retries of its own makes one HTTP attempt at a time.
-        hardened OneLayer,
-    }
+    nested_retries: NestedRetries of conduct { upstream Multiplied, hardened OneLayer }
     because "layers of retries multiply into up to a hundred POSTs"
     from "Worker/JobRunner.cs:290-362";
 
     /// A token endpoint that answers something else than OAuth.
-    token_trouble: TokenTrouble {
-        /// The error is swallowed, the request goes out without a token and ends as unauthorised, which is fatal.
-        upstream SwallowedIntoUnauthorized,
-        /// It is an error like any other, to be retried.
-        hardened Transient,
-    }
+    token_trouble: TokenTrouble of auth { upstream SwallowedIntoUnauthorized, hardened Transient }
     because "an outage of the token endpoint is taken for a refusal"
     from "VssOAuthTokenProvider.cs:190-195";
 
     /// Reading the body of a V2 answer.
-    body_timeout: BodyTimeout {
-        /// No time-out: a peer that sends headers and stalls holds the call forever.
-        upstream None,
-        /// The send time-out covers it.
-        hardened Bounded,
-    }
+    body_timeout: BodyTimeout of conduct { upstream None, hardened Bounded }
     because "a body that stalls hangs the runner while it is shown online"
     from "#4695";
 
     /// A V2 answer of 2xx that is not JSON.
-    not_json: NotJson {
-        /// It counts as a success without a result: a login page opens a session, or is an empty poll.
-        upstream NullResult,
-        /// It is an error.
-        hardened Error,
-    }
+    not_json: NotJson of conduct { upstream NullResult, hardened Error }
     because "a login page counts as a success"
     from "RawHttpClientBase.cs:261-288";
 
     /// Sending the creation of a session again when its answer was lost.
-    create_replay: CreateReplay {
-        /// The same POST again; the server finds the first one's session in the way.
-        upstream Blind,
-        /// All attempts at one session carry the same idempotency key.
-        hardened Keyed,
-    }
+    create_replay: CreateReplay of conduct { upstream Blind, hardened Keyed }
     because "the replay of a session's creation conflicts with itself"
     from "#3526";
 
     /// Another session of the same runner is live (409).
-    on_conflict: OnConflict {
-        /// Exit code 5 at the eighth conflict, after 210 s: less than a session's life.
-        upstream ExitAfter8,
-        /// Goes on until the other session's life has passed, however long that is.
-        hardened Outlast,
-    }
+    on_conflict: OnConflict of conduct { upstream ExitAfter8, hardened Outlast }
     because "gives up on a session conflict before the old session can have expired"
     from "#1506";
 
@@ -184,22 +149,12 @@ choices! {
     from "Runner.cs:852-858";
 
     /// The V1 cursor, `lastMessageId`.
-    cursor: Cursor {
-        /// Moves when a message is received, and never back: a message that came to nothing is not seen again.
-        upstream AdvancesOnReceipt,
-        /// Goes back when a job's message came to nothing.
-        hardened AdvancesOnDispatch,
-    }
+    cursor: Cursor of conduct { upstream AdvancesOnReceipt, hardened AdvancesOnDispatch }
     because "the cursor moves past a job that never started"
     from "MessageListener.cs:233-418";
 
     /// When a V1 job's message is deleted.
-    ack_order: AckOrder {
-        /// As soon as the job was handed to the dispatcher, whatever becomes of it.
-        upstream OnDispatch,
-        /// Once the first renewal has shown that the job is ours.
-        hardened OnceLeased,
-    }
+    ack_order: AckOrder of conduct { upstream OnDispatch, hardened OnceLeased }
     because "a job's message is deleted before the job is ours"
     from "Runner.cs:515-850";
 
@@ -214,144 +169,72 @@ choices! {
     from "actions/actions-runner-controller#4307";
 
     /// A job arrives while another one runs.
-    second_job: SecondJob {
-        /// V1 asks about the first and then drops the second; V2 cancels the first. Either way the runner reports
-        /// itself online although a worker may be running.
-        upstream DropsOne,
-        /// The second waits until the first has ended; the runner stays busy.
-        hardened WaitsForFirst,
-    }
+    second_job: SecondJob of conduct { upstream DropsOne, hardened WaitsForFirst }
     because "a second job cancels the first, or is dropped and the runner reported online"
     from "#4670";
 
     /// Where it is written whether a job came by V2.
-    job_kind: JobKindField {
-        /// In one field of the dispatcher, overwritten by every job: a V1 job that ends after a V2 message arrived is
-        /// never completed.
-        upstream Shared,
-        /// In the job.
-        hardened PerJob,
-    }
+    job_kind: JobKindField of conduct { upstream Shared, hardened PerJob }
     because "a job that came by V1 is ended as if it had come by V2"
     from "JobDispatcher.cs:93,1124";
 
     /// A cancellation that is delivered again.
-    repeated_cancel: RepeatedCancel {
-        /// Starts the kill timer anew: redelivered often enough, the worker is never killed.
-        upstream RearmsKillTimer,
-        /// The first one's deadline stays.
-        hardened KeepsFirstDeadline,
-    }
+    repeated_cancel: RepeatedCancel of conduct { upstream RearmsKillTimer, hardened KeepsFirstDeadline }
     because "every repetition of a cancellation postpones its deadline"
     from "#4569";
 
     /// How long a worker that was told to stop may take.
-    kill_deadline: KillDeadline {
-        /// Only a cancellation by the server has a deadline. On a lost lease, a second job or a shutdown there is none.
-        upstream OnServerCancelOnly,
-        /// Every stop has one.
-        hardened Always,
-    }
+    kill_deadline: KillDeadline of conduct { upstream OnServerCancelOnly, hardened Always }
     because "a worker that ignores its stop runs on without a lease"
     from "JobDispatcher.cs:677-698";
 
     /// A job that could not be handed to its worker.
-    dispatch_failure: DispatchFailure {
-        /// The server is told nothing and waits until the lease has expired.
-        upstream Silent,
-        /// It is reported as failed.
-        hardened Reported,
-    }
+    dispatch_failure: DispatchFailure of conduct { upstream Silent, hardened Reported }
     because "a job that never started stays leased"
     from "#4598";
 
     /// A job is delivered again while a worker of this runner's former process may still be running it.
-    orphaned_worker: OrphanedWorker {
-        /// Nobody looks: a second worker starts beside it.
-        upstream Ignored,
-        /// A file names the job in hand; no job starts before the orphan has ended or its lease has passed.
-        hardened WaitedFor,
-    }
+    orphaned_worker: OrphanedWorker of conduct { upstream Ignored, hardened WaitedFor }
     because "a restarted runner executes a job beside its own orphaned worker"
     from "#3010";
 
     /// An acquired job's lease cannot be renewed once (V2).
-    on_renew_failure: OnRenewFailure {
-        /// The first failure after a success dereferences null: the healthy job is cancelled.
-        upstream NullDereference,
-        /// It is tried again while the lease lasts.
-        hardened Retry,
-    }
+    on_renew_failure: OnRenewFailure of conduct { upstream NullDereference, hardened Retry }
     because "one failed renewal cancels a job with nine minutes of lease left"
     from "#4635";
 
     /// The renewals of a job whose start failed in an unforeseen way.
-    renew_loop: RenewLoop {
-        /// Go on for ever: the lease lives without a worker.
-        upstream LeaksOnException,
-        /// End with the job.
-        hardened EndsWithJob,
-    }
+    renew_loop: RenewLoop of conduct { upstream LeaksOnException, hardened EndsWithJob }
     because "a job without a worker is renewed for ever"
     from "microsoft/azure-pipelines-agent#4939";
 
     /// How long a job runs when its lease cannot be renewed.
-    lease_end: LeaseEnd {
-        /// Until the server's `lockedUntil` plus five minutes by the local wall clock, looked at between attempts.
-        upstream FiveMinutesPast,
-        /// Until a margin before it, by the monotonic clock from the server's answer on.
-        hardened WithinLease,
-    }
+    lease_end: LeaseEnd of conduct { upstream FiveMinutesPast, hardened WithinLease }
     because "a job runs on for more than five minutes without a lease"
     from "#3539";
 
     /// A worker whose listener is gone.
-    pipe_end: PipeEnd {
-        /// Runs to its end; nobody renews its lease.
-        upstream RunsOn,
-        /// Stops before the last lease it was told of has passed.
-        hardened StopsAtLeaseEnd,
-    }
+    pipe_end: PipeEnd of conduct { upstream RunsOn, hardened StopsAtLeaseEnd }
     because "a worker whose listener died runs on without a lease"
     from "StreamString.cs";
 
     /// The token of the lease, in renewals and completions.
-    fencing: Fencing {
-        /// The zero GUID, or nothing: the server cannot tell attempts apart.
-        upstream ZeroGuid,
-        /// The token that came with the job.
-        hardened LockToken,
-    }
+    fencing: Fencing of conduct { upstream ZeroGuid, hardened LockToken }
     because "nothing tells one attempt's renewal or result from another's"
     from "JobDispatcher.cs:854-973";
 
     /// Sending completejob again when its answer was lost.
-    complete_replay: CompleteReplay {
-        /// The same POST again; the job it names is gone by then.
-        upstream Blind,
-        /// All reports of one attempt carry the same idempotency key.
-        hardened Keyed,
-    }
+    complete_replay: CompleteReplay of conduct { upstream Blind, hardened Keyed }
     because "the replay of completejob finds no job"
     from "#4418";
 
     /// completejob answers 404 or 401.
-    completion_refused: CompletionRefused {
-        /// An exception ends the worker, and its listener reports the job as failed.
-        upstream Crashes,
-        /// 404 after an attempt whose answer was lost, or at all: there is nothing left to report. 401 is an outage.
-        hardened TreatedAsDone,
-    }
+    completion_refused: CompletionRefused of conduct { upstream Crashes, hardened TreatedAsDone }
     because "a success whose report was lost is reported as a failure"
     from "Worker/JobRunner.cs:342-348";
 
     /// A worker ends without a result.
-    crash_report: CrashReport {
-        /// The job has failed, whatever the worker may have reported before.
-        upstream AlwaysFailed,
-        /// The result that the worker wrote down before it reported it, if it got that far.
-        hardened RecordedResult,
-    }
+    crash_report: CrashReport of conduct { upstream AlwaysFailed, hardened RecordedResult }
     because "a worker that dies after its report turns a success into a failure"
     from "JobDispatcher.cs:575-577";
 
@@ -367,25 +250,38 @@ choices! {
 }
 
 impl Choices {
+    /// The part of these choices that is about what both systems have.
+    pub const fn conduct(&self) -> Conduct {
+        Conduct {
+            http_retries: self.http_retries,
+            nested_retries: self.nested_retries,
+            token_trouble: self.token_trouble,
+            body_timeout: self.body_timeout,
+            not_json: self.not_json,
+            create_replay: self.create_replay,
+            on_conflict: self.on_conflict,
+            cursor: self.cursor,
+            ack_order: self.ack_order,
+            second_job: self.second_job,
+            job_kind: self.job_kind,
+            repeated_cancel: self.repeated_cancel,
+            kill_deadline: self.kill_deadline,
+            dispatch_failure: self.dispatch_failure,
+            orphaned_worker: self.orphaned_worker,
+            on_renew_failure: self.on_renew_failure,
+            renew_loop: self.renew_loop,
+            lease_end: self.lease_end,
+            pipe_end: self.pipe_end,
+            fencing: self.fencing,
+            complete_replay: self.complete_replay,
+            completion_refused: self.completion_refused,
+            crash_report: self.crash_report,
+        }
+    }
+
     /// The server's half of these choices: what a repaired runner sends makes sense only to a server that minds it.
-    ///
-    /// A session is taken over only by a runner that outlasts conflicts and names its attempts: where a refused creation
-    /// extends the live session, waiting alone would never end.
     pub fn policy(&self) -> Policy {
         Policy {
-            on_conflict: match (self.create_replay, self.on_conflict) {
-                (CreateReplay::Blind, _) => session::OnConflict::Refuse,
-                (CreateReplay::Keyed, OnConflict::ExitAfter8) => session::OnConflict::AnswerAgain,
-                (CreateReplay::Keyed, OnConflict::Outlast) => session::OnConflict::TakeOver,
-            },
-            completion: match self.complete_replay {
-                CompleteReplay::Blind => server::Completion::AsTheRuleSays,
-                CompleteReplay::Keyed => server::Completion::Idempotent,
-            },
-            fencing: match self.fencing {
-                Fencing::ZeroGuid => lease::Fencing::Ignored,
-                Fencing::LockToken => lease::Fencing::Checked,
-            },
             acquire: match self.acquire_replay {
                 AcquireReplay::Blind => server::Acquire::AsTheRuleSays,
                 AcquireReplay::Keyed => server::Acquire::Idempotent,
@@ -394,6 +290,7 @@ impl Choices {
                 SessionDelete::ByIdentity => server::SessionDelete::AsTheRuleSays,
                 SessionDelete::BySession => server::SessionDelete::Named,
             },
+            ..self.conduct().policy()
         }
     }
 }
@@ -402,6 +299,7 @@ impl Choices {
 mod tests {
     use super::*;
     use crate::choices::Design;
+    use crate::{lease, session};
 
     #[test]
     fn putting_everything_back_is_upstream() {

@@ -3,9 +3,9 @@
 
 pub mod agent;
 pub mod choices;
-pub mod server;
 pub mod supervisor;
-pub mod wire;
 
+pub use crate::distributed_task::server;
+pub use crate::distributed_task::wire::v2 as wire;
 pub use choices::Choices;
 pub use supervisor::RunnerService;

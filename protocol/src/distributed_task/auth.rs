@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
 
 use crate::clock;
@@ -55,7 +56,8 @@ impl Authenticate for FixedToken {
 }
 
 /// What becomes of a token endpoint's answer that is no OAuth answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TokenTrouble {
     /// It is swallowed: the request goes out without a token, draws 401 and ends as [`Failure::Unauthorized`]
     /// (`VssOAuthTokenProvider.cs:190-195`).

@@ -43,6 +43,13 @@ impl SendTimeouts {
         message_queue: Duration::from_secs(60),
         job_request: Duration::from_secs(60),
     };
+
+    /// Those of Azure's agent, where `VSTS_HTTP_TIMEOUT` is not set.
+    pub const AZURE: Self = Self {
+        generic: Duration::from_secs(100),
+        message_queue: Duration::from_secs(100),
+        job_request: Duration::from_secs(60),
+    };
 }
 
 /// Send time-out of [`Connection::JobRequest`] after a failed renewal (`RunnerServer.cs`, `AgentServer.cs:256-279`).
@@ -290,7 +297,10 @@ impl TaskServer {
 }
 
 /// A 2xx as it is; anything else as the exception that the real client would throw.
-fn successful(reply: Reply) -> Result<Reply, Failure> {
+///
+/// # Errors
+/// [`Failure::Service`] or [`Failure::Status`].
+pub fn successful(reply: Reply) -> Result<Reply, Failure> {
     let status = reply.status;
     if status.is_success() {
         return Ok(reply);
@@ -302,7 +312,10 @@ fn successful(reply: Reply) -> Result<Reply, Failure> {
 }
 
 /// The client throws when a 2xx is not the JSON it asked for.
-fn read<T: DeserializeOwned>(reply: &Reply) -> Result<T, Failure> {
+///
+/// # Errors
+/// [`Failure::Unreadable`].
+pub fn read<T: DeserializeOwned>(reply: &Reply) -> Result<T, Failure> {
     if !reply.is_json() {
         let kind = reply.headers.get(header::CONTENT_TYPE);
         return Err(Failure::Unreadable(format!("{} as {kind:?}", reply.status)));

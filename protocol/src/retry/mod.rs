@@ -25,6 +25,7 @@ mod span;
 pub mod throttle;
 pub mod wait;
 
+use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -56,6 +57,16 @@ pub enum Outcome<'a> {
     Transport(&'a TransportError),
     /// The caller's own time-out ended it.
     TimedOut,
+}
+
+impl fmt::Display for Outcome<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Status { status, .. } => write!(to, "{status}"),
+            Outcome::Transport(error) => write!(to, "{error}"),
+            Outcome::TimedOut => to.write_str("timed out"),
+        }
+    }
 }
 
 /// A failed attempt, seen by a policy.

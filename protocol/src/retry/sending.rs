@@ -42,7 +42,12 @@ where
         let decision = match outcome(&last, line.clock.wall()) {
             Some(outcome) => {
                 let failed = Attempt { number: attempts, outcome, elapsed };
-                line.random.with(|random| policy.decide(&failed, random))
+                let decision = line.random.with(|random| policy.decide(&failed, random));
+                if let Decision::Retry(wait) = decision {
+                    let (why, seconds) = (&failed.outcome, wait.as_secs_f32());
+                    tracing::warn!("Attempt {attempts} failed: {why}. The next one follows in {seconds} s.");
+                }
+                decision
             }
             None => {
                 policy.succeeded(attempts);

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use squall_protocol::Workers;
-use squall_protocol::actions::agent::{self, Configuration, Machine};
+use squall_protocol::actions::agent::{self, Configuration, Machine, SETTINGS_FILE};
 use squall_protocol::actions::server::{Encryption, JobSpec, Registration, Server};
 use squall_protocol::actions::supervisor::Supervision;
 use squall_protocol::actions::{Choices, RunnerService};
@@ -97,7 +97,7 @@ fn start_runner(
     });
     let agent_id = registered.agent_id;
     let node = world.node(&runner.name);
-    Configuration::of(&registered, &runner.name, key).store(&*node.disk()).expect("a new disk has room");
+    Configuration::of(&registered, &runner.name, key).store(&*node.disk(), SETTINGS_FILE).expect("a new disk has room");
     let (choices, jobs) = (choices.clone(), jobs.clone());
     node.service(
         SERVICE,

@@ -1,20 +1,15 @@
 //! The calls to the broker (V2): session, poll, acknowledge.
 
-use std::time::Duration;
-
 use http::{Method, StatusCode};
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::actions::choices::NotJson;
 use crate::actions::wire::{AcknowledgeRequest, BrokerError, BrokerErrorKind, broker};
+use crate::distributed_task::agent::{SEND_TIMEOUT, result};
 use crate::distributed_task::client::{Call, Client, Reply};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::task_server::PollStatus;
 use crate::distributed_task::wire::{self, IDEMPOTENCY_KEY, TaskAgentMessage, TaskAgentSession};
-
-/// Send time-out of raw connections (`RawConnection.cs`).
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// The broker, seen by one runner.
 #[derive(Clone)]
@@ -118,21 +113,4 @@ fn named(reply: &Reply) -> Option<Failure> {
 
 fn text(reply: &Reply) -> String {
     wire::from_slice::<BrokerError>(&reply.body).map(|error| error.error_message).unwrap_or_default()
-}
-
-/// The result of a raw call. A 2xx that is not JSON, or is broken JSON, has none; whether that is an error is a choice.
-pub(super) fn result<T: DeserializeOwned>(reply: &Reply, not_json: NotJson) -> Result<Option<T>, Failure> {
-    if !reply.status.is_success() {
-        return Err(Failure::Status { status: reply.status });
-    }
-    let read = match reply.is_json() {
-        true => wire::from_slice::<Option<T>>(&reply.body).map_err(|error| error.to_string()),
-        false => Err(format!("{} without JSON", reply.status)),
-    };
-    match (read, not_json) {
-        (Ok(Some(result)), _) => Ok(Some(result)),
-        (_, NotJson::NullResult) => Ok(None),
-        (Ok(None), NotJson::Error) => Err(Failure::Unreadable("null".into())),
-        (Err(error), NotJson::Error) => Err(Failure::Unreadable(error)),
-    }
 }

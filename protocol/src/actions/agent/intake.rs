@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use crate::actions::choices::SecondJob;
 use crate::actions::supervisor::exit;
+use crate::distributed_task::agent::{Cursor, Dispatcher, body};
 use crate::distributed_task::failure::Failure;
 use crate::distributed_task::wire::{JobCancelMessage, TaskAgentMessage, message_type};
 use crate::signal::Watch;
 
-use super::dispatch::Dispatcher;
-use super::poll::Cursor;
 use super::runner::Runner;
 use super::session::Session;
-use super::v1;
 use super::v2::{Acquisitions, Taken};
 
 /// Handles messages.
@@ -90,7 +88,7 @@ impl Intake {
                 return self.job(message).await;
             }
             message_type::JOB_CANCELLATION => {
-                let cancel: JobCancelMessage = v1::body(&message).map_err(unforeseen)?;
+                let cancel: JobCancelMessage = body(&message).map_err(unforeseen)?;
                 self.dispatcher.cancel(cancel.job_id, cancel.timeout);
             }
             message_type::AGENT_REFRESH | message_type::RUNNER_REFRESH if ephemeral => {

@@ -10,46 +10,26 @@ use futures_util::{FutureExt, select_biased};
 
 use crate::actions::choices::Choices;
 use crate::actions::supervisor::exit;
-use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::distributed_task::agent::{self as shared, Dispatcher, Whole};
 use crate::distributed_task::wire::TaskAgentMessage;
-use crate::http::Http;
-use crate::random::Random;
 use crate::supervise::Shutdown;
-use crate::workers::Workers;
+use crate::workers::{Parent, Work};
 
-use dispatch::Dispatcher;
 use intake::{ExitCode, Intake};
 use poll::{Listener, PollEnd};
 use runner::Runner;
 use session::NoSession;
 
 mod broker;
-mod complete;
-mod dispatch;
-mod execute;
-mod in_hand;
 mod intake;
-mod lease;
-mod pipe;
 mod poll;
-mod run_service;
 mod runner;
 mod session;
-mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod v1;
 mod v2;
-mod worker;
 
-pub use complete::{PLANS_WITH_EVENTS, ROUND_PAUSE, ROUNDS};
-pub use dispatch::{FINISHED_JOB_GRACE, KILL_BEFORE_TIMEOUT, SHORTEST_CANCEL};
-pub use execute::{CHANNEL_TIMEOUT, RESULT_CODES, STOP_GRACE};
-pub use lease::{
-    FIRST_RENEW_RETRIES, FIRST_RENEW_WAIT, KILL_MARGIN, LEASE_MARGIN, LEASE_OVERTIME, RENEW_ERROR_WAIT,
-    RENEW_LATER_ERROR_WAIT, RENEW_PAUSE,
-};
 pub use poll::{
     EMPTY_POLLS_LIMIT, EMPTY_POLLS_PERIOD, EMPTY_POLLS_WAIT, ERRORS_LIMIT, FIRST_ERRORS, FIRST_ERRORS_WAIT,
     LATER_ERRORS_WAIT,
@@ -57,30 +37,18 @@ pub use poll::{
 pub use session::{
     CLOCK_SKEW_LIMIT, CONFLICT_LIMIT, CREATION_PAUSE, DELETE_TIMEOUT, NOT_FOUND_CONFIRMATIONS, NOT_FOUND_PAUSE,
 };
-pub use settings::{CREDENTIALS_FILE, Configuration, CredentialData, Credentials, KEY_FILE, SETTINGS_FILE, Settings};
-pub use v1::DELETE_MESSAGE_TIMEOUT;
 pub use v2::{ACKNOWLEDGE_TIMEOUT, LONGEST_SKIP_WAIT, SKIP_WAIT};
-pub use worker::{CRASHED, JOB_TIMEOUT, worker};
 
-/// What a process of the runner has of its machine.
-pub struct Machine {
-    /// The machine's clock.
-    pub clock: Arc<dyn Clock>,
-    /// The machine's network.
-    pub http: Http,
-    /// The process's generator.
-    pub random: Random,
-    /// Starts workers. A worker itself starts none.
-    pub workers: Arc<dyn Workers>,
-    /// The machine's disk, with the files of a registration: see [`Configuration::store`].
-    pub disk: Arc<dyn Disk>,
-}
+pub use crate::distributed_task::agent::{
+    CHANNEL_TIMEOUT, CRASHED, Configuration, CredentialData, Credentials, DELETE_MESSAGE_TIMEOUT, FINISHED_JOB_GRACE,
+    JOB_TIMEOUT, KEY_FILE, Machine, RENEW_PAUSE, RESULT_CODES, SETTINGS_FILE, STOP_GRACE, Settings,
+};
 
 /// The listener process, from its start to its exit code (see [`exit`]). It stops when `shutdown` is requested.
 ///
 /// It draws from `machine.random` only; workers that it leaves behind run on.
 pub async fn run(machine: Machine, choices: Choices, shutdown: Shutdown) -> i32 {
-    let configuration = match Configuration::load(&*machine.disk) {
+    let configuration = match Configuration::load(&*machine.disk, SETTINGS_FILE) {
         Ok(configuration) => configuration,
         Err(error) => {
             tracing::warn!("Not configured. Run Config.(sh/cmd) to configure the runner. {error}");
@@ -99,6 +67,11 @@ pub async fn run(machine: Machine, choices: Choices, shutdown: Shutdown) -> i32 
             }
         })
         .await
+}
+
+/// A worker process of the runner: takes one job over its pipe, executes it, and reports how it ended.
+pub async fn worker(machine: Machine, choices: Choices, parent: Box<dyn Parent>, work: Arc<dyn Work>) -> i32 {
+    shared::worker(machine, choices.conduct(), parent, &Whole(work)).await
 }
 
 /// The main loop (`Runner.RunAsync`).
@@ -123,7 +96,7 @@ enum SessionAtEnd {
 
 impl Main {
     fn new(runner: Arc<Runner>) -> Self {
-        let dispatcher = Dispatcher::new(runner.clone());
+        let dispatcher = Dispatcher::new(runner.station.clone());
         let listener = Listener::new(runner.clone(), dispatcher.clone());
         let (session, cursor) = (listener.sessions.current().clone(), listener.cursor.clone());
         let intake = Intake::new(runner.clone(), dispatcher.clone(), session, cursor);
@@ -141,7 +114,7 @@ impl Main {
             Err(NoSession::Conflict) => return exit::SESSION_CONFLICT,
             Err(NoSession::TokenRevoked) => return exit::SUCCESS,
             Err(NoSession::Gone) => {
-                Configuration::delete(&*self.runner.disk);
+                Configuration::delete(&*self.runner.disk, SETTINGS_FILE);
                 return exit::SUCCESS;
             }
         }
@@ -192,7 +165,7 @@ fn end_of(runner: &Runner, end: PollEnd) -> End {
     let (code, session) = match end {
         PollEnd::TokenRevoked => (exit::SUCCESS, SessionAtEnd::Left),
         PollEnd::Gone => {
-            Configuration::delete(&*runner.disk);
+            Configuration::delete(&*runner.disk, SETTINGS_FILE);
             (exit::SUCCESS, SessionAtEnd::Left)
         }
         PollEnd::NonRetryable => (exit::TERMINATED_ERROR, SessionAtEnd::Deleted),

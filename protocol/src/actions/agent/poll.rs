@@ -6,19 +6,16 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, select_biased};
 
-use crate::actions::choices::{
-    self, EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollBackoff, PollErrors, StatusChange,
-};
+use crate::actions::choices::{EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollBackoff, PollErrors, StatusChange};
 use crate::clock::Mono;
+use crate::distributed_task::agent::{Cursor, Dispatcher, body, is_not_found, is_refusal};
 use crate::distributed_task::dotnet;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
 use crate::distributed_task::task_server::Connection;
 use crate::distributed_task::wire::{BrokerMigration, TaskAgentMessage, message_type};
-use crate::signal::Watch;
 
-use super::dispatch::Dispatcher;
-use super::runner::{Runner, is_not_found, is_refusal};
+use super::runner::Runner;
 use super::session::{Flow, NoSession, Sessions};
 use super::{v1, v2};
 
@@ -66,27 +63,6 @@ pub(super) struct Listener {
     empties: Empties,
 }
 
-/// The last message received (V1).
-#[derive(Clone)]
-pub(super) struct Cursor(Watch<Option<i64>>);
-
-impl Cursor {
-    fn get(&self) -> Option<i64> {
-        self.0.get()
-    }
-
-    fn advance(&self, message: i64) {
-        self.0.set(Some(message));
-    }
-
-    /// A message came to nothing: it is to be seen again, where that is the choice.
-    pub fn undo(&self, choice: choices::Cursor, message: i64) {
-        if choice == choices::Cursor::AdvancesOnDispatch {
-            self.0.change(|last| *last = last.map(|last| last.min(message - 1)));
-        }
-    }
-}
-
 struct Empties {
     count: u32,
     since: Mono,
@@ -103,15 +79,7 @@ impl Listener {
     pub fn new(runner: Arc<Runner>, dispatcher: Arc<Dispatcher>) -> Self {
         let empties = Empties { count: 0, since: runner.line.mono() };
         let sessions = Sessions::new(runner.clone());
-        Self {
-            runner,
-            sessions,
-            dispatcher,
-            cursor: Cursor(Watch::new(None)),
-            backoff: Duration::ZERO,
-            polled: None,
-            empties,
-        }
+        Self { runner, sessions, dispatcher, cursor: Cursor::default(), backoff: Duration::ZERO, polled: None, empties }
     }
 
     /// The next message.
@@ -168,7 +136,7 @@ impl Listener {
         let message = match message {
             Some(message) if message.message_type == message_type::BROKER_MIGRATION && session.broker.is_none() => {
                 // The broker is polled under the outer token: a change of status does not abort it.
-                let migration: BrokerMigration = v1::body(&message)?;
+                let migration: BrokerMigration = body(&message)?;
                 v2::message(&self.runner, &session, &migration.broker_base_url, status).await?
             }
             other => other,

@@ -11,14 +11,15 @@ use crate::actions::choices::{
     ClockSkew, CreateReplay, OnConflict, OnNotFound, OnRefusal, SessionDelete, SessionPause,
 };
 use crate::clock;
-use crate::distributed_task::cipher::{Digest, SessionKey};
+use crate::distributed_task::agent::{is_not_found, is_refusal};
+use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
 use crate::distributed_task::task_server::Connection;
 use crate::distributed_task::wire::{TaskAgent, TaskAgentSession};
 use crate::signal::Watch;
 
-use super::runner::{Runner, is_not_found, is_refusal};
+use super::runner::Runner;
 
 /// Pause between attempts to create a session (`MessageListener.cs`, `_sessionCreationRetryInterval`).
 pub const CREATION_PAUSE: Duration = Duration::from_secs(30);
@@ -205,14 +206,7 @@ impl Sessions {
     }
 
     fn opened(&self, session: TaskAgentSession, broker: Option<String>) -> Result<Session, Failure> {
-        let digest = Digest::of(self.runner.fips);
-        let key = match session.encryption_key.as_ref().filter(|key| !key.value.is_empty()) {
-            Some(key) => Some(
-                SessionKey::read(key, self.runner.signer.key(), digest)
-                    .map_err(|error| Failure::Unreadable(error.to_string()))?,
-            ),
-            None => None,
-        };
+        let key = self.runner.session_key(&session)?;
         Ok(Session { id: session.session_id, broker, key })
     }
 

@@ -7,17 +7,16 @@ use uuid::Uuid;
 use crate::actions::choices::{AcquireReplay, EphemeralSkip};
 use crate::actions::wire::{AcquireJobRequest, RunnerJobRequestRef};
 use crate::clock;
+use crate::distributed_task::agent::{Origin, body, decrypted};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::Line;
 use crate::distributed_task::retry_request::retry_request;
 use crate::distributed_task::wire::{JobMessage, TaskAgentMessage};
 use crate::random;
 
-use super::dispatch::Origin;
 use super::intake::Intake;
 use super::runner::Runner;
 use super::session::Session;
-use super::v1;
 
 /// What acknowledging may take (`Runner.cs`).
 pub const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +35,7 @@ pub(super) async fn message(
     let id = session.id.ok_or(Failure::NullReference)?;
     let (broker, status) = (runner.retried_broker(base), runner.poll_status(status));
     let message = retry_request(&runner.line, is_retriable_poll, || broker.message(id, &status)).await?;
-    message.map(|message| v1::decrypted(message, session)).transpose()
+    message.map(|message| decrypted(message, session.key.as_ref())).transpose()
 }
 
 fn is_retriable_poll(failure: &Failure) -> bool {
@@ -81,7 +80,7 @@ impl Intake {
     /// # Errors
     /// [`Failure::NullReference`] when the answer was a success without a job: upstream steps on it.
     pub(super) async fn take_v2_job(&mut self, message: &TaskAgentMessage) -> Result<Taken, Failure> {
-        let reference: RunnerJobRequestRef = v1::body(message)?;
+        let reference: RunnerJobRequestRef = body(message)?;
         if reference.should_acknowledge && self.acknowledge(&reference).await == Acknowledged::Refused {
             return Ok(Taken::Done);
         }

@@ -216,6 +216,16 @@ pub struct JobCancelMessage {
     pub timeout: Duration,
 }
 
+/// The body of a [`message_type::AGENT_REFRESH`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentRefreshMessage {
+    /// Which agent.
+    pub agent_id: i64,
+    /// The version that it is to become.
+    pub target_version: String,
+}
+
 /// A list with its length.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WrappedList<T> {

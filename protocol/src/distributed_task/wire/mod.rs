@@ -10,6 +10,7 @@ mod message;
 mod oauth;
 mod plan;
 pub mod time;
+pub mod v2;
 
 pub use any_case::{from_slice, from_value};
 pub use error::{Dialect, Exception, ServiceError};
@@ -22,8 +23,9 @@ pub use location::{
     ServiceDefinition, fill, locations,
 };
 pub use message::{
-    AgentAuthorization, AgentLabel, AgentPublicKey, BrokerMigration, EncryptionKey, JobCancelMessage, Property,
-    TaskAgent, TaskAgentMessage, TaskAgentSession, WrappedList, message_type, property, status,
+    AgentAuthorization, AgentLabel, AgentPublicKey, AgentRefreshMessage, BrokerMigration, EncryptionKey,
+    JobCancelMessage, Property, TaskAgent, TaskAgentMessage, TaskAgentSession, WrappedList, message_type, property,
+    status,
 };
 pub use oauth::{ASSERTION_TYPE, GRANT_TYPE, SKEW_MARKER, TokenError, TokenRequest, TokenResponse, token_error};
 pub use plan::{FeedLines, JobEvent, JobMetadata, TaskLog, TaskLogReference, TimelineRecord, event};

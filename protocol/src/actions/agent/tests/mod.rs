@@ -1,7 +1,7 @@
 //! The runner against a scripted server, in virtual time. Each choice shows in at least one test.
 
 mod job;
-mod kit;
+pub(crate) mod kit;
 mod lease;
 mod poll;
 mod report;

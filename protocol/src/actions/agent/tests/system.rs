@@ -60,6 +60,7 @@ fn configuration(registered: Registered, flow: Flow) -> Configuration {
             work_folder: "_work".into(),
             use_v2_flow: flow == Flow::V2,
             server_url_v2: registered.server_url_v2,
+            location_url: None,
             skip_session_recover: false,
         },
         credentials: Credentials {

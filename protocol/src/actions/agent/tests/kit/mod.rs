@@ -23,7 +23,7 @@ pub use machine::*;
 pub use script::*;
 pub use time::*;
 
-use crate::actions::agent::{self, Configuration, CredentialData, Credentials, Machine, Settings};
+use crate::actions::agent::{self, Configuration, CredentialData, Credentials, Machine, SETTINGS_FILE, Settings};
 use crate::actions::choices::Choices;
 use crate::choices::Design;
 use crate::clock::Clock;
@@ -86,7 +86,7 @@ impl Bench {
 
     /// Speaks to another server than the scripted one.
     pub fn with_server(mut self, http: Http, configuration: &Configuration) -> Self {
-        configuration.store(&self.disk).unwrap();
+        configuration.store(&self.disk, SETTINGS_FILE).unwrap();
         self.server = Some(http);
         self
     }
@@ -224,7 +224,7 @@ fn name(path: &str) -> &str {
 }
 
 fn configure(disk: &Files, change: impl FnOnce(&mut Settings)) {
-    let mut configuration = Configuration::load(disk).unwrap_or_else(|_| Configuration {
+    let mut configuration = Configuration::load(disk, SETTINGS_FILE).unwrap_or_else(|_| Configuration {
         settings: Settings {
             agent_id: 7,
             agent_name: "runner-7".into(),
@@ -237,6 +237,7 @@ fn configure(disk: &Files, change: impl FnOnce(&mut Settings)) {
             work_folder: "_work".into(),
             use_v2_flow: true,
             server_url_v2: Some(BASE.into()),
+            location_url: None,
             skip_session_recover: false,
         },
         credentials: Credentials {
@@ -250,7 +251,7 @@ fn configure(disk: &Files, change: impl FnOnce(&mut Settings)) {
         key: key(),
     });
     change(&mut configuration.settings);
-    configuration.store(disk).unwrap();
+    configuration.store(disk, SETTINGS_FILE).unwrap();
 }
 
 /// One key for all tests: finding primes takes its time.

@@ -13,7 +13,9 @@ use super::failure::{Failure, Part};
 use super::jobs::Caller;
 use super::state::{JobNumber, State, Subject, presented};
 use super::{Server, answer, path_of};
-use crate::actions::wire::{AcquireJobRequest, CompleteJobRequest, RenewJobRequest, RenewJobResponse, run_service};
+use crate::distributed_task::wire::v2::{
+    AcquireJobRequest, CompleteJobRequest, RenewJobRequest, RenewJobResponse, run_service,
+};
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
     let base = path_of(&server.parameters().addresses.run_service);

@@ -11,7 +11,7 @@ use super::failure::Part;
 use super::parameters::Flow;
 use super::poll::session;
 use super::{Server, answer, path_of};
-use crate::actions::wire::{AcknowledgeRequest, broker};
+use crate::distributed_task::wire::v2::{AcknowledgeRequest, broker};
 use crate::distributed_task::wire::{IDEMPOTENCY_KEY, TaskAgentSession};
 
 pub(super) fn routes(server: &Server) -> Router<Server> {

@@ -7,10 +7,15 @@ use super::failure::Failure;
 use super::parameters::{Acquire, AcquireReplay, Completion, Flow, JobSpec, OnLeaseExpiry, ResultRule};
 use super::state::{AgentId, Job, JobNumber, Outgoing, Phase, State, Subject};
 use crate::deadlines::after;
-use crate::distributed_task::wire::{JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type};
+use crate::distributed_task::wire::{
+    AgentRefreshMessage, JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type,
+};
 use crate::facts::{self, Fact};
 use crate::lease::{Fencing, NoLease};
 use crate::queue::Redelivery;
+
+/// What a message is about that is about no job: jobs are numbered from 1.
+const NO_JOB: JobNumber = 0;
 
 /// Who reports or renews, and what he presents.
 #[derive(Clone, Debug)]
@@ -83,7 +88,7 @@ impl State {
         let (kind, body, redelivery) = match speaks {
             Flow::V1 => {
                 let body = self.job_message(number, Flow::V1, Some(until), now);
-                (message_type::PIPELINE_AGENT_JOB_REQUEST, json(&body), Redelivery::AtOnce)
+                (message_type::PIPELINE_AGENT_JOB_REQUEST, json(&body), self.parameters.pool_redelivery)
             }
             Flow::V2 => {
                 let body = self.reference(request);
@@ -92,6 +97,17 @@ impl State {
         };
         self.send(id, Outgoing { about: number, kind, body }, redelivery);
         self.agent_changed(id, now);
+    }
+
+    /// Tells an agent to update itself.
+    pub(super) fn order_update(&mut self, id: AgentId, version: &str) -> Result<(), Failure> {
+        if !self.agents.contains_key(&id) {
+            return Err(Failure::AgentNotFound);
+        }
+        let order = AgentRefreshMessage { agent_id: id, target_version: version.into() };
+        let message = Outgoing { about: NO_JOB, kind: message_type::AGENT_REFRESH, body: json(&order) };
+        self.send(id, message, self.parameters.pool_redelivery);
+        Ok(())
     }
 
     fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) {
@@ -339,7 +355,7 @@ impl State {
                 let body = JobCancelMessage { job_id, timeout: self.parameters.cancel_timeout };
                 let redelivery = match self.agents.get(&id).map(|agent| agent.speaks) {
                     Some(Flow::V2) => Redelivery::After(self.parameters.cancel_redelivery),
-                    _ => Redelivery::AtOnce,
+                    _ => self.parameters.pool_redelivery,
                 };
                 let message = Outgoing { about: number, kind: message_type::JOB_CANCELLATION, body: json(&body) };
                 self.send(id, message, redelivery);

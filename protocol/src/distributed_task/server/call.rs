@@ -16,7 +16,7 @@ use super::failure::Failure;
 use crate::distributed_task::wire::from_slice;
 
 /// A call that has arrived as a whole.
-pub(super) struct Call {
+pub(crate) struct Call {
     parameters: BTreeMap<String, String>,
     query: Vec<(String, String)>,
     headers: HeaderMap,
@@ -48,39 +48,39 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
 
 impl Call {
     /// A parameter of the path; empty when it is missing.
-    pub(super) fn parameter(&self, name: &str) -> &str {
+    pub(crate) fn parameter(&self, name: &str) -> &str {
         self.parameters.get(name).map_or("", String::as_str)
     }
 
     /// A number in the path.
-    pub(super) fn number(&self, name: &str) -> Option<i64> {
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
         self.parameter(name).parse().ok()
     }
 
     /// A member of the query, its name in any case; `None` when it is missing or empty.
-    pub(super) fn query(&self, name: &str) -> Option<&str> {
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// A header, if it is text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// The bearer's token.
-    pub(super) fn bearer(&self) -> Option<&str> {
+    pub(crate) fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.header(header::AUTHORIZATION.as_str())?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     }
 
     /// The body.
-    pub(super) fn bytes(&self) -> Result<&Bytes, Failure> {
+    pub(crate) fn bytes(&self) -> Result<&Bytes, Failure> {
         self.body.as_ref().map_err(Failure::clone)
     }
 
     /// The body as JSON; `what` names it in the error about an empty one.
-    pub(super) fn json<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, Failure> {
+    pub(crate) fn json<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, Failure> {
         let body = self.bytes()?;
         if body.iter().all(u8::is_ascii_whitespace) || body.trim_ascii() == b"null" {
             return Err(Failure::Missing(what));
@@ -92,13 +92,13 @@ impl Call {
     }
 
     /// The body as a form.
-    pub(super) fn form<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(crate) fn form<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_urlencoded::from_bytes(self.bytes()?).map_err(|error| Failure::WrongShape(error.to_string()))
     }
 }
 
 /// An answer with a JSON body.
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let bytes = serde_json::to_vec(body).expect("wire types are plain JSON");
     let mut answer = Response::new(Body::from(bytes));
     *answer.status_mut() = status;
@@ -108,12 +108,12 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 }
 
 /// An answer with a JSON body and status 200.
-pub(super) fn ok(body: &impl Serialize) -> Response {
+pub(crate) fn ok(body: &impl Serialize) -> Response {
     json(StatusCode::OK, body)
 }
 
 /// An answer without a body.
-pub(super) fn bare(status: StatusCode) -> Response {
+pub(crate) fn bare(status: StatusCode) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = status;
     answer

@@ -1,4 +1,4 @@
-//! The server of the GitHub Actions runner: V1 (distributed task) and V2 (broker, run service) over one store.
+//! The server of both systems: V1 (distributed task) and, for GitHub's runner, V2 (broker, run service) over one store.
 //!
 //! It offers each queued job to an agent of the job's pool that has a live session and nothing to do, holds its polls
 //! until there is something to say, leases the job to the agent and takes the result. What real servers do not show is
@@ -13,10 +13,9 @@ mod admin;
 mod agents;
 mod authorization;
 mod broker;
-mod call;
-mod discovery;
-mod failure;
-
+pub(crate) mod call;
+pub(crate) mod discovery;
+pub(crate) mod failure;
 mod job_message;
 mod jobs;
 mod parameters;
@@ -92,13 +91,17 @@ impl Server {
 
     /// Its handlers, for whatever serves HTTP. One router answers for all of [`Addresses`], whatever host is asked.
     pub fn router(&self) -> Router {
+        self.v1_router(broker::routes(self).merge(run_service::routes(self)))
+    }
+
+    /// Its V1 handlers and those of the services beside it.
+    pub(crate) fn v1_router(&self, beside: Router<Self>) -> Router {
         Router::new()
             .merge(discovery::routes(self))
             .merge(authorization::routes(self))
             .merge(v1::routes(self))
             .merge(plans::routes(self))
-            .merge(broker::routes(self))
-            .merge(run_service::routes(self))
+            .merge(beside)
             .merge(admin::routes(self))
             .fallback(discovery::no_route)
             .method_not_allowed_fallback(discovery::no_method)
@@ -179,6 +182,14 @@ impl Server {
         })
     }
 
+    /// Tells an agent to update itself to a version.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn update_agent(&self, agent_id: i64, version: &str) -> Result<(), UnknownName> {
+        self.with(|state, _| state.order_update(agent_id, version)).map_err(|_| UnknownName::Agent)
+    }
+
     /// What it was started with.
     pub fn parameters(&self) -> &Parameters {
         &self.0.parameters
@@ -201,7 +212,7 @@ impl Server {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn vss(&self) -> Part {
+    pub(crate) fn vss(&self) -> Part {
         Part::Vss(self.0.parameters.dialect)
     }
 }
@@ -215,12 +226,12 @@ fn span_until(end: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// The path of a base URL, without a slash at its end.
-fn path_of(url: &str) -> String {
+pub(crate) fn path_of(url: &str) -> String {
     let uri: Option<http::Uri> = url.parse().ok();
     uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 
 /// The answer of a handler, from its result.
-fn answer(part: Part, result: Result<axum::response::Response, Failure>) -> axum::response::Response {
+pub(crate) fn answer(part: Part, result: Result<axum::response::Response, Failure>) -> axum::response::Response {
     result.unwrap_or_else(|failure| failure.answer(part))
 }

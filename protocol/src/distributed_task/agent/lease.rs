@@ -8,20 +8,20 @@ use futures_util::{FutureExt, select_biased};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::actions::choices::{Fencing, LeaseEnd, NestedRetries, OnRenewFailure};
-use crate::actions::wire::RenewJobRequest;
+use super::conduct::{Fencing, LeaseEnd, NestedRetries, OnRenewFailure};
 use crate::clock::Mono;
 use crate::distributed_task::client::{self, Reply};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
 use crate::distributed_task::retry_request::retry_request;
-use crate::distributed_task::task_server::{Connection, JOB_REQUEST_TIMEOUT_AFTER_ERROR, SendTimeouts};
+use crate::distributed_task::task_server::{Connection, JOB_REQUEST_TIMEOUT_AFTER_ERROR};
+use crate::distributed_task::wire::v2::RenewJobRequest;
 use crate::distributed_task::wire::{JobMessage, TaskAgentJobRequest};
 use crate::signal::Watch;
 
-use super::broker::SEND_TIMEOUT;
 use super::dispatch::{Dispatch, Dispatcher, Origin};
-use super::runner::{self, Runner};
+use super::run_service::SEND_TIMEOUT;
+use super::station::{Station, system_url};
 
 /// Pause after each success (`JobDispatcher.cs:748-973`).
 pub const RENEW_PAUSE: Duration = Duration::from_secs(60);
@@ -111,13 +111,13 @@ impl Renewal {
     pub fn start(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -> Self {
         let renewal = Self { stop: Watch::new(false), lease: Watch::new(None), ended: Watch::new(None) };
         let work = Loop {
-            runner: dispatcher.runner.clone(),
+            station: dispatcher.station.clone(),
             dispatch: dispatch.clone(),
             target: Target::of(dispatcher, dispatch),
             lease: renewal.lease.clone(),
         };
         let Self { stop, ended, .. } = renewal.clone();
-        dispatcher.runner.tasks.add(async move {
+        dispatcher.station.tasks.add(async move {
             let end = select_biased! {
                 () = stop.is(|stop| *stop).fuse() => RenewEnd::Stopped,
                 end = work.renew_until_lost().fuse() => end,
@@ -168,7 +168,7 @@ impl Target {
 
 /// The address of a job's run service: its own server, as its message has it.
 pub(super) fn run_service_url(dispatch: &Dispatch) -> String {
-    match (&dispatch.origin, runner::system_url(&dispatch.job)) {
+    match (&dispatch.origin, system_url(&dispatch.job)) {
         (Origin::RunService(url), _) => url.clone(),
         (Origin::V1, url) => url.unwrap_or_default().to_owned(),
     }
@@ -183,7 +183,7 @@ pub(super) fn lock_token(fencing: Fencing, job: &JobMessage) -> Option<Uuid> {
 }
 
 struct Loop {
-    runner: Arc<Runner>,
+    station: Arc<Station>,
     dispatch: Arc<Dispatch>,
     target: Target,
     lease: Watch<Option<Lease>>,
@@ -191,7 +191,7 @@ struct Loop {
 
 impl Loop {
     async fn renew_until_lost(&self) -> RenewEnd {
-        match self.runner.choices.lease_end {
+        match self.station.conduct.lease_end {
             LeaseEnd::FiveMinutesPast => self.renew().await,
             LeaseEnd::WithinLease => select_biased! {
                 () = self.lease_over().fuse() => RenewEnd::Lost,
@@ -204,7 +204,7 @@ impl Loop {
     async fn lease_over(&self) {
         let mut lease = self.lease.until(|lease| *lease).await;
         loop {
-            self.runner.line.clock.sleep(lease.stop_at().since(self.runner.line.mono())).await;
+            self.station.line.clock.sleep(lease.stop_at().since(self.station.line.mono())).await;
             match self.lease.get() {
                 Some(newer) if newer != lease => lease = newer,
                 _ => return,
@@ -214,7 +214,7 @@ impl Loop {
 
     async fn renew(&self) -> RenewEnd {
         let mut first_retries = FIRST_RENEW_RETRIES;
-        let began = self.runner.line.mono();
+        let began = self.station.line.mono();
         let mut errors = 0;
         loop {
             match self.once().await {
@@ -227,10 +227,10 @@ impl Loop {
                     self.granted(lease);
                     if errors > 0 {
                         errors = 0;
-                        let usual = SendTimeouts::RUNNER.job_request;
-                        self.runner.server.set_send_timeout(Connection::JobRequest, usual);
+                        let usual = self.station.profile.timeouts.job_request;
+                        self.station.server.set_send_timeout(Connection::JobRequest, usual);
                     }
-                    self.runner.line.clock.sleep(RENEW_PAUSE).await;
+                    self.station.line.clock.sleep(RENEW_PAUSE).await;
                 }
                 Err(failure) if self.is_not_ours(&failure) => return RenewEnd::NotOurs,
                 Err(failure) => {
@@ -246,9 +246,9 @@ impl Loop {
 
     /// Waits for the next try; an end when there is none.
     async fn after_error(&self, errors: u32, first_retries: &mut u32, began: Mono) -> Option<RenewEnd> {
-        let line = &self.runner.line;
+        let line = &self.station.line;
         let Some(lease) = self.lease.get() else {
-            let late = self.runner.choices.lease_end == LeaseEnd::WithinLease
+            let late = self.station.conduct.lease_end == LeaseEnd::WithinLease
                 && line.mono().since(began) >= FIRST_RENEW_PATIENCE;
             if *first_retries == 0 || late {
                 return Some(RenewEnd::NeverOurs);
@@ -258,21 +258,21 @@ impl Loop {
             return None;
         };
         let on_run_service = matches!(self.target, Target::RunService(_));
-        if on_run_service && self.runner.choices.on_renew_failure == OnRenewFailure::NullDereference {
+        if on_run_service && self.station.conduct.on_renew_failure == OnRenewFailure::NullDereference {
             return Some(RenewEnd::Faulted(Failure::NullReference));
         }
-        if self.runner.choices.lease_end == LeaseEnd::FiveMinutesPast
+        if self.station.conduct.lease_end == LeaseEnd::FiveMinutesPast
             && lease.locked_until + LEASE_OVERTIME <= line.clock.wall()
         {
             return Some(RenewEnd::Lost);
         }
-        match self.runner.choices.nested_retries {
+        match self.station.conduct.nested_retries {
             _ if on_run_service => {}
             NestedRetries::Multiplied => {
-                self.runner.server.refresh(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await;
+                self.station.server.refresh(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await;
             }
             NestedRetries::OneLayer => {
-                self.runner.server.set_send_timeout(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR);
+                self.station.server.set_send_timeout(Connection::JobRequest, JOB_REQUEST_TIMEOUT_AFTER_ERROR);
             }
         }
         line.sleep_uniform(if errors > 5 { RENEW_LATER_ERROR_WAIT } else { RENEW_ERROR_WAIT }).await;
@@ -281,29 +281,29 @@ impl Loop {
 
     async fn once(&self) -> Result<Lease, Failure> {
         let job = &self.dispatch.job;
-        let lock = lock_token(self.runner.choices.fencing, job);
+        let lock = lock_token(self.station.conduct.fencing, job);
         match &self.target {
             Target::Pool => {
                 let request = TaskAgentJobRequest { request_id: job.request_id, ..TaskAgentJobRequest::default() };
                 let plan = job.plan.plan_id.to_string();
                 let lock = lock.unwrap_or_default();
-                let (request, reply) = self.runner.server.update_job_request(&request, lock, Some(&plan)).await?;
+                let (request, reply) = self.station.server.update_job_request(&request, lock, Some(&plan)).await?;
                 let locked_until = request.locked_until.ok_or(Failure::NullReference)?;
-                Ok(Lease::granted(locked_until, &reply, self.runner.line.clock.wall()))
+                Ok(Lease::granted(locked_until, &reply, self.station.line.clock.wall()))
             }
             Target::RunService(url) => {
-                let service = self.runner.run_service_of(job, url);
+                let service = self.station.run_service_of(job, url);
                 let request = RenewJobRequest { plan_id: job.plan.plan_id, job_id: job.job_id, lock_token: lock };
                 let retriable = |failure: &Failure| !self.is_not_ours(failure);
-                let renewed = match self.runner.choices.nested_retries {
+                let renewed = match self.station.conduct.nested_retries {
                     NestedRetries::Multiplied => {
-                        retry_request(&self.runner.line, retriable, || service.renew(&request, SEND_TIMEOUT)).await?
+                        retry_request(&self.station.line, retriable, || service.renew(&request, SEND_TIMEOUT)).await?
                     }
                     NestedRetries::OneLayer => service.renew(&request, JOB_REQUEST_TIMEOUT_AFTER_ERROR).await?,
                 };
                 let (renewed, reply) = renewed.ok_or(Failure::NullReference)?;
                 let locked_until = renewed.locked_until.ok_or(Failure::NullReference)?;
-                Ok(Lease::granted(locked_until, &reply, self.runner.line.clock.wall()))
+                Ok(Lease::granted(locked_until, &reply, self.station.line.clock.wall()))
             }
         }
     }
@@ -316,7 +316,7 @@ impl Loop {
     /// The server has closed the job, or the lease is another attempt's.
     fn is_not_ours(&self, failure: &Failure) -> bool {
         failure.is_any(&[key::JOB_NOT_FOUND, key::JOB_TOKEN_EXPIRED, key::ORCHESTRATION_JOB_NOT_FOUND])
-            || is_stale(self.runner.choices.fencing, failure)
+            || is_stale(self.station.conduct.fencing, failure)
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::parameters::Flow;
 use super::state::{JobNumber, State, Subject};
-use crate::actions::wire::RunnerJobRequestRef;
+use crate::distributed_task::wire::v2::RunnerJobRequestRef;
 use crate::distributed_task::wire::{
     Authorization, Endpoint, JobMessage, JobResources, PlanReference, TimelineReference, VariableValue, lock_token,
     message_type,

@@ -7,15 +7,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::actions::choices::NotJson;
-use crate::actions::wire::{
-    AcquireJobRequest, CompleteJobRequest, RenewJobRequest, RenewJobResponse, RunServiceError, run_service,
-};
+use super::conduct::NotJson;
 use crate::distributed_task::client::{Call, Client, Reply};
 use crate::distributed_task::failure::{Failure, key};
+use crate::distributed_task::wire::v2::{
+    AcquireJobRequest, CompleteJobRequest, RenewJobRequest, RenewJobResponse, RunServiceError, run_service,
+};
 use crate::distributed_task::wire::{self, IDEMPOTENCY_KEY, JobMessage};
 
-use super::broker::{SEND_TIMEOUT, result};
+/// Send time-out of raw connections (`RawConnection.cs`).
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A run service, seen by one runner or one job.
 #[derive(Clone)]
@@ -102,4 +103,24 @@ fn named(reply: &Reply) -> Failure {
         _ => return Failure::Status { status },
     };
     Failure::service(key, status, error.error_message)
+}
+
+/// The result of a raw call. A 2xx that is not JSON, or is broken JSON, has none; whether that is an error is a choice.
+///
+/// # Errors
+/// [`Failure`].
+pub fn result<T: DeserializeOwned>(reply: &Reply, not_json: NotJson) -> Result<Option<T>, Failure> {
+    if !reply.status.is_success() {
+        return Err(Failure::Status { status: reply.status });
+    }
+    let read = match reply.is_json() {
+        true => wire::from_slice::<Option<T>>(&reply.body).map_err(|error| error.to_string()),
+        false => Err(format!("{} without JSON", reply.status)),
+    };
+    match (read, not_json) {
+        (Ok(Some(result)), _) => Ok(Some(result)),
+        (_, NotJson::NullResult) => Ok(None),
+        (Ok(None), NotJson::Error) => Err(Failure::Unreadable("null".into())),
+        (Err(error), NotJson::Error) => Err(Failure::Unreadable(error)),
+    }
 }

@@ -18,7 +18,7 @@ use crate::distributed_task::wire::{
 /// Names the server among its like.
 const INSTANCE: Uuid = uuid!("5a0c6e1e-3a4e-4d5b-9b53-6b5a3d1c7f10");
 
-pub(super) fn routes(server: &Server) -> Router<Server> {
+pub(crate) fn routes(server: &Server) -> Router<Server> {
     let tenant = path_of(&server.parameters().addresses.tenant);
     Router::new()
         .route(&format!("{tenant}/_apis"), options(locations))
@@ -32,7 +32,7 @@ async fn locations() -> Response {
     ok(&ResourceLocations::from(locations))
 }
 
-async fn connection_data() -> Response {
+pub(crate) async fn connection_data() -> Response {
     let user = Identity { id: Uuid::nil(), provider_display_name: "Anonymous".into(), is_active: true };
     ok(&ConnectionData {
         instance_id: INSTANCE,
@@ -48,23 +48,23 @@ async fn connection_data() -> Response {
     })
 }
 
-pub(super) async fn no_route(Store(server): Store<Server>, uri: Uri) -> Response {
+pub(crate) async fn no_route(Store(server): Store<Server>, uri: Uri) -> Response {
     Failure::NoRoute(uri.path().into()).answer(server.vss())
 }
 
-pub(super) async fn no_method(Store(server): Store<Server>, method: Method) -> Response {
+pub(crate) async fn no_method(Store(server): Store<Server>, method: Method) -> Response {
     Failure::NoMethod(method.to_string()).answer(server.vss())
 }
 
 /// The path of one thing of a resource, as the router writes it.
-pub(super) fn item(server: &Server, location: &Location) -> String {
+pub(crate) fn item(server: &Server, location: &Location) -> String {
     let tenant = path_of(&server.parameters().addresses.tenant);
     let template = location.template.replace("{area}", location.area).replace("{resource}", location.resource);
     format!("{tenant}/{template}")
 }
 
 /// The path of all things of a resource.
-pub(super) fn collection(server: &Server, location: &Location) -> String {
+pub(crate) fn collection(server: &Server, location: &Location) -> String {
     let item = item(server, location);
     item.rsplit_once('/').map_or_else(|| item.clone(), |(all, _)| all.to_owned())
 }

@@ -9,13 +9,15 @@ use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use rsa::{BigUint, RsaPrivateKey};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::server::Registered;
 use crate::disk::Disk;
+use crate::distributed_task::server::Registered;
 use crate::distributed_task::wire;
 use crate::jwt::PrivateKey;
 
 /// Name of the file with [`Settings`].
 pub const SETTINGS_FILE: &str = ".runner";
+/// The same, of Azure's agent.
+pub const AGENT_FILE: &str = ".agent";
 /// Name of the file with [`Credentials`].
 pub const CREDENTIALS_FILE: &str = ".credentials";
 /// Name of the file with the agent's private key.
@@ -54,6 +56,9 @@ pub struct Settings {
     /// Base URL of the broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_url_v2: Option<String>,
+    /// Base URL of the location service, on a host of its own (Azure).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location_url: Option<String>,
     /// An expired session is the end: do not open another one.
     #[serde(default)]
     pub skip_session_recover: bool,
@@ -114,6 +119,7 @@ impl Configuration {
             work_folder: "_work".to_owned(),
             use_v2_flow: registered.server_url_v2.is_some(),
             server_url_v2: registered.server_url_v2.clone(),
+            location_url: None,
             skip_session_recover: false,
         };
         let data = CredentialData {
@@ -124,12 +130,12 @@ impl Configuration {
         Self { settings, credentials: Credentials { scheme: "OAuth".to_owned(), data }, key }
     }
 
-    /// Reads the three files.
+    /// Reads the three files; the settings are in [`SETTINGS_FILE`] or [`AGENT_FILE`].
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] when the runner is not configured, [`io::ErrorKind::InvalidData`] for what cannot be read.
-    pub fn load(disk: &dyn Disk) -> io::Result<Self> {
-        let settings = wire::from_slice(&disk.read(SETTINGS_FILE)?)?;
+    pub fn load(disk: &dyn Disk, settings_file: &str) -> io::Result<Self> {
+        let settings = wire::from_slice(&disk.read(settings_file)?)?;
         let credentials = wire::from_slice(&disk.read(CREDENTIALS_FILE)?)?;
         let key = read_key(&disk.read(KEY_FILE)?)?;
         Ok(Self { settings, credentials, key })
@@ -139,9 +145,9 @@ impl Configuration {
     ///
     /// # Errors
     /// As the disk.
-    pub fn store(&self, disk: &dyn Disk) -> io::Result<()> {
+    pub fn store(&self, disk: &dyn Disk, settings_file: &str) -> io::Result<()> {
         let files = [
-            (SETTINGS_FILE, serde_json::to_vec(&self.settings)?),
+            (settings_file, serde_json::to_vec(&self.settings)?),
             (CREDENTIALS_FILE, serde_json::to_vec(&self.credentials)?),
             (KEY_FILE, serde_json::to_vec(&RsaParameters::from(&self.key))?),
         ];
@@ -153,8 +159,8 @@ impl Configuration {
     }
 
     /// Deletes what ties the runner to its registration (`DeleteLocalRunnerConfig`).
-    pub fn delete(disk: &dyn Disk) {
-        for name in [CREDENTIALS_FILE, KEY_FILE, SETTINGS_FILE] {
+    pub fn delete(disk: &dyn Disk, settings_file: &str) {
+        for name in [CREDENTIALS_FILE, KEY_FILE, settings_file] {
             if let Err(error) = disk.remove(name) {
                 tracing::warn!("cannot delete {name}: {error}");
             }

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::actions::choices::CompletionRefused::{Crashes, TreatedAsDone};
-use crate::actions::choices::{Choices, CompleteReplay, CrashReport, NestedRetries};
-use crate::actions::wire::CompleteJobRequest;
 use crate::clock::Mono;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::{Line, seconds};
 use crate::distributed_task::retry_request::retry_request;
+use crate::distributed_task::wire::v2::CompleteJobRequest;
 use crate::distributed_task::wire::{JobEvent, JobMessage, TaskAgentJobRequest, TaskResult, TimelineRecord, event};
 
+use super::conduct::CompletionRefused::{Crashes, TreatedAsDone};
+use super::conduct::{CompleteReplay, Conduct, CrashReport, NestedRetries};
 use super::dispatch::{Dispatch, Dispatcher};
 use super::in_hand::Recorded;
 use super::lease::{is_stale, lock_token, run_service_url};
 use super::run_service::RunService;
-use super::runner::task_server_of;
+use super::station::task_server_of;
 
 /// Rounds of a completion and the pause between them (`Worker/JobRunner.cs:290-362`, `JobDispatcher.cs:1114-1163`).
 pub const ROUNDS: u32 = 5;
@@ -51,24 +51,24 @@ pub(super) async fn finish_request(
 }
 
 async fn finish_with_rounds(dispatcher: &Dispatcher, dispatch: &Dispatch, result: TaskResult) -> Result<(), Failure> {
-    let runner = &dispatcher.runner;
-    let lock = lock_token(runner.choices.fencing, &dispatch.job).unwrap_or_default();
+    let station = &dispatcher.station;
+    let lock = lock_token(station.conduct.fencing, &dispatch.job).unwrap_or_default();
     let mut round = 0;
     loop {
         let request = TaskAgentJobRequest {
             request_id: dispatch.job.request_id,
-            finish_time: Some(runner.line.clock.wall()),
+            finish_time: Some(station.line.clock.wall()),
             result: Some(result),
             ..TaskAgentJobRequest::default()
         };
         round += 1;
-        match runner.server.update_job_request(&request, lock, None).await {
+        match station.server.update_job_request(&request, lock, None).await {
             Ok(_) => return Ok(()),
             Err(failure) if failure.is_any(&[key::JOB_NOT_FOUND, key::JOB_TOKEN_EXPIRED]) => return Ok(()),
             Err(failure) if round == ROUNDS => return Err(failure),
             Err(failure) => {
                 tracing::warn!("Failed to finish request {}: {failure}", dispatch.job.request_id);
-                runner.line.clock.sleep(ROUND_PAUSE).await;
+                station.line.clock.sleep(ROUND_PAUSE).await;
             }
         }
     }
@@ -76,10 +76,10 @@ async fn finish_with_rounds(dispatcher: &Dispatcher, dispatch: &Dispatch, result
 
 /// A worker ended without a result (`LogWorkerProcessUnhandledException`).
 pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
-    let runner = &dispatcher.runner;
-    let recorded = match runner.choices.crash_report {
+    let station = &dispatcher.station;
+    let recorded = match station.conduct.crash_report {
         CrashReport::AlwaysFailed => None,
-        CrashReport::RecordedResult => Recorded::read(&*runner.disk, &dispatch.job),
+        CrashReport::RecordedResult => Recorded::read(&*station.disk, &dispatch.job),
     };
     let result = recorded.map_or(TaskResult::Failed, |recorded| recorded.result);
     if dispatcher.is_run_service(dispatch) {
@@ -90,9 +90,9 @@ pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
     if let Err(failure) = mark_timeline(dispatcher, dispatch, result).await {
         tracing::warn!("Failed to report the unhandled exception of the worker: {failure}");
     }
-    if runner.choices.crash_report == CrashReport::RecordedResult {
-        let report = Report::new(&runner.line, &runner.choices, &dispatch.job);
-        let key = recorded.map_or_else(|| runner.line.random.guid(), |recorded| recorded.key);
+    if station.conduct.crash_report == CrashReport::RecordedResult {
+        let report = Report::new(&station.line, &station.conduct, &dispatch.job);
+        let key = recorded.map_or_else(|| station.line.random.guid(), |recorded| recorded.key);
         let _ = report.by_event(result, Some(key)).await;
     }
 }
@@ -100,21 +100,21 @@ pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
 /// The job could not even start: tells the server whatever takes it out of the agent's hands.
 pub(super) async fn report_unstarted(dispatcher: &Dispatcher, dispatch: &Dispatch, result: TaskResult) {
     if dispatcher.is_run_service(dispatch) {
-        let key = dispatcher.runner.line.random.guid();
+        let key = dispatcher.station.line.random.guid();
         complete_from_listener(dispatcher, dispatch, result, Some(key)).await;
     } else if dispatch.job.plan.version >= PLANS_WITH_EVENTS {
-        let report = Report::new(&dispatcher.runner.line, &dispatcher.runner.choices, &dispatch.job);
-        let _ = report.by_event(result, Some(dispatcher.runner.line.random.guid())).await;
+        let report = Report::new(&dispatcher.station.line, &dispatcher.station.conduct, &dispatch.job);
+        let _ = report.by_event(result, Some(dispatcher.station.line.random.guid())).await;
     } else if let Err(failure) = finish_with_rounds(dispatcher, dispatch, result).await {
         tracing::warn!("Failed to finish request {}: {failure}", dispatch.job.request_id);
     }
 }
 
 async fn complete_from_listener(dispatcher: &Dispatcher, dispatch: &Dispatch, result: TaskResult, key: Option<Uuid>) {
-    let runner = &dispatcher.runner;
-    let service = runner.run_service_of(&dispatch.job, &run_service_url(dispatch));
-    let report = Report::new(&runner.line, &runner.choices, &dispatch.job);
-    let done = match runner.choices.nested_retries {
+    let station = &dispatcher.station;
+    let service = station.run_service_of(&dispatch.job, &run_service_url(dispatch));
+    let report = Report::new(&station.line, &station.conduct, &dispatch.job);
+    let done = match station.conduct.nested_retries {
         NestedRetries::Multiplied => report.by_run_service_once(&service, result, key).await,
         NestedRetries::OneLayer => report.by_run_service(&service, result, key).await,
     };
@@ -124,27 +124,27 @@ async fn complete_from_listener(dispatcher: &Dispatcher, dispatch: &Dispatch, re
 }
 
 async fn mark_timeline(dispatcher: &Dispatcher, dispatch: &Dispatch, result: TaskResult) -> Result<(), Failure> {
-    let runner = &dispatcher.runner;
+    let station = &dispatcher.station;
     let record = TimelineRecord {
         id: dispatch.job.job_id,
         state: Some("completed".into()),
         result: Some(result.name().into()),
         ..TimelineRecord::default()
     };
-    let server = task_server_of(&runner.line, &runner.choices, &dispatch.job);
+    let server = task_server_of(&station.line, &station.conduct, &dispatch.job);
     server.update_timeline(&dispatch.job.plan, dispatch.job.timeline.id, vec![record]).await
 }
 
 /// A worker's report of a job.
 pub(super) struct Report<'a> {
     line: &'a Line,
-    choices: &'a Choices,
+    conduct: &'a Conduct,
     job: &'a JobMessage,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(line: &'a Line, choices: &'a Choices, job: &'a JobMessage) -> Self {
-        Self { line, choices, job }
+    pub fn new(line: &'a Line, conduct: &'a Conduct, job: &'a JobMessage) -> Self {
+        Self { line, conduct, job }
     }
 
     /// V2: rounds around the runner's own retries around those of the handler. 401 and 404 end it at once.
@@ -174,13 +174,13 @@ impl<'a> Report<'a> {
         if self.job.plan.version < PLANS_WITH_EVENTS {
             return Ok(());
         }
-        let server = task_server_of(self.line, self.choices, self.job);
+        let server = task_server_of(self.line, self.conduct, self.job);
         let event = JobEvent {
             name: event::JOB_COMPLETED.to_owned(),
             job_id: self.job.job_id,
             request_id: self.job.request_id,
             result: Some(result),
-            lock_token: lock_token(self.choices.fencing, self.job),
+            lock_token: lock_token(self.conduct.fencing, self.job),
             ..JobEvent::default()
         };
         let key = self.key(key);
@@ -217,17 +217,17 @@ impl<'a> Report<'a> {
             environment_url: None,
             billing_owner_id: self.job.billing_owner_id.clone(),
             infrastructure_failure_category: None,
-            lock_token: lock_token(self.choices.fencing, self.job),
+            lock_token: lock_token(self.conduct.fencing, self.job),
         };
         let key = self.key(key);
-        let done = match self.choices.nested_retries {
+        let done = match self.conduct.nested_retries {
             NestedRetries::Multiplied => {
                 retry_request(self.line, |failure| !self.is_final(failure), || service.complete(&request, key)).await
             }
             NestedRetries::OneLayer => service.complete(&request, key).await,
         };
         match done {
-            Err(failure) if self.is_closed(&failure) && self.choices.completion_refused == TreatedAsDone => {
+            Err(failure) if self.is_closed(&failure) && self.conduct.completion_refused == TreatedAsDone => {
                 tracing::info!("Job {} is closed already: {failure}", self.job.job_id);
                 Ok(())
             }
@@ -238,33 +238,33 @@ impl<'a> Report<'a> {
     /// V1: there is no plan to tell, or it is another attempt's by now.
     pub fn is_over(&self, failure: &Failure) -> bool {
         failure.is_any(&[key::PLAN_NOT_FOUND, key::PLAN_TERMINATED, key::PLAN_SECURITY])
-            || is_stale(self.choices.fencing, failure)
+            || is_stale(self.conduct.fencing, failure)
     }
 
     fn is_final(&self, failure: &Failure) -> bool {
-        let refused = *failure == Failure::Unauthorized && self.choices.completion_refused == Crashes;
+        let refused = *failure == Failure::Unauthorized && self.conduct.completion_refused == Crashes;
         refused || self.is_closed(failure)
     }
 
     fn is_closed(&self, failure: &Failure) -> bool {
-        failure.is(key::ORCHESTRATION_JOB_NOT_FOUND) || is_stale(self.choices.fencing, failure)
+        failure.is(key::ORCHESTRATION_JOB_NOT_FOUND) || is_stale(self.conduct.fencing, failure)
     }
 
     fn is_enough(&self, rounds: u32, began: Mono) -> bool {
-        match self.choices.nested_retries {
+        match self.conduct.nested_retries {
             NestedRetries::Multiplied => rounds == ROUNDS,
             NestedRetries::OneLayer => self.line.mono().since(began) >= PATIENCE,
         }
     }
 
     async fn pause(&self) {
-        match self.choices.nested_retries {
+        match self.conduct.nested_retries {
             NestedRetries::Multiplied => self.line.clock.sleep(ROUND_PAUSE).await,
             NestedRetries::OneLayer => _ = self.line.sleep_uniform(PATIENT_PAUSE).await,
         }
     }
 
     fn key(&self, key: Option<Uuid>) -> Option<Uuid> {
-        key.filter(|_| self.choices.complete_replay == CompleteReplay::Keyed)
+        key.filter(|_| self.conduct.complete_replay == CompleteReplay::Keyed)
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::distributed_task::wire::{Dialect, token_error};
 use crate::jwt::PublicKey;
 use crate::lease::Fencing;
-use crate::queue::Cursor;
+use crate::queue::{Cursor, Redelivery};
 use crate::session::{ConflictExtends, OnConflict};
 
 /// Addresses of the server's parts. They may be four hosts or one; each may have a path of its own.
@@ -141,6 +141,8 @@ pub struct Parameters {
     pub poll_hold: Duration,
     /// What `lastMessageId` does in V1.
     pub cursor: Cursor,
+    /// When the pool hands a message out again that nobody has deleted. Sources do not say.
+    pub pool_redelivery: Redelivery,
     /// When the broker hands a job message out again: after 61 s in actions/runner#4728.
     pub redelivery: Duration,
     /// When the broker hands a cancellation out again; actions/runner#4569 saw several a second.
@@ -190,6 +192,7 @@ impl Parameters {
             conflict_extends: ConflictExtends::Nothing,
             poll_hold: Duration::from_secs(50),
             cursor: Cursor::SkipsSeen,
+            pool_redelivery: Redelivery::AtOnce,
             redelivery: Duration::from_secs(60),
             cancel_redelivery: Duration::from_secs(60),
             assignment_life: Duration::from_secs(120),

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, future, select_biased};
 
-use crate::actions::choices::{
-    CrashReport, DispatchFailure, KillDeadline, LeaseEnd, OrphanedWorker, PipeEnd, RenewLoop,
-};
+use super::conduct::{CrashReport, DispatchFailure, KillDeadline, LeaseEnd, OrphanedWorker, PipeEnd, RenewLoop};
 use crate::clock::{self, Mono};
 use crate::distributed_task::failure::Failure;
 use crate::distributed_task::wire::TaskResult;
@@ -34,14 +32,14 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs a job to its end.
 pub(super) async fn execute(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -> Result<TaskResult, Failure> {
     let renewal = Renewal::start(dispatcher, dispatch);
-    let _until_here = match dispatcher.runner.choices.renew_loop {
+    let _until_here = match dispatcher.station.conduct.renew_loop {
         RenewLoop::LeaksOnException => None,
         RenewLoop::EndsWithJob => Some(StopOnDrop(renewal.stop.clone())),
     };
     let execution = Execution { dispatcher, dispatch, renewal };
     let done = execution.run().await;
-    InHand::clear(&*dispatcher.runner.disk, dispatch.job.job_id);
-    Recorded::clear(&*dispatcher.runner.disk, &dispatch.job);
+    InHand::clear(&*dispatcher.station.disk, dispatch.job.job_id);
+    Recorded::clear(&*dispatcher.station.disk, &dispatch.job);
     done
 }
 
@@ -81,6 +79,8 @@ impl Execution<'_> {
             }
             () = self.dispatch.cancelled().fuse() => return self.cancelled_before_start().await,
         }
+        let station = &self.dispatcher.station;
+        station.profile.preparation.prepare(station, &self.dispatch.job).await?;
         let mut worker = match self.start().await {
             Ok(worker) => worker,
             Err(failure) => return self.not_started(failure).await,
@@ -103,12 +103,12 @@ impl Execution<'_> {
 
     /// Upstream catches only time-outs here: everything else leaves the function, and the renewals go on.
     async fn not_started(&self, failure: Failure) -> Result<TaskResult, Failure> {
-        match self.dispatcher.runner.choices.dispatch_failure {
+        match self.dispatcher.station.conduct.dispatch_failure {
             DispatchFailure::Silent => Err(failure),
             DispatchFailure::Reported => {
                 tracing::warn!("The job could not be handed to its worker: {failure}");
                 self.report_not_started().await;
-                match self.dispatcher.runner.choices.renew_loop {
+                match self.dispatcher.station.conduct.renew_loop {
                     RenewLoop::LeaksOnException => Err(failure),
                     RenewLoop::EndsWithJob => self.renewal.finish().await.map(|()| TaskResult::Failed),
                 }
@@ -117,14 +117,14 @@ impl Execution<'_> {
     }
 
     async fn report_not_started(&self) {
-        if self.dispatcher.runner.choices.dispatch_failure == DispatchFailure::Reported {
+        if self.dispatcher.station.conduct.dispatch_failure == DispatchFailure::Reported {
             complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Failed).await;
         }
     }
 
     async fn cancelled_before_start(&self) -> Result<TaskResult, Failure> {
         self.renewal.finish().await?;
-        if self.dispatcher.runner.choices.dispatch_failure == DispatchFailure::Reported {
+        if self.dispatcher.station.conduct.dispatch_failure == DispatchFailure::Reported {
             complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Canceled).await;
         } else {
             complete::finish_request(self.dispatcher, self.dispatch, TaskResult::Canceled).await?;
@@ -133,7 +133,7 @@ impl Execution<'_> {
     }
 
     async fn start(&self) -> Result<Box<dyn Worker>, Failure> {
-        let started = self.dispatcher.runner.workers.start().await;
+        let started = self.dispatcher.station.workers.start().await;
         started.map_err(|error| Failure::InvalidOperation(error.to_string()))
     }
 
@@ -162,7 +162,7 @@ impl Execution<'_> {
 
     /// A cancelled worker that had to be killed reported nothing, and a plan with events hears of no end but by one.
     async fn report_killed(&self) {
-        if self.dispatcher.runner.choices.crash_report == CrashReport::RecordedResult {
+        if self.dispatcher.station.conduct.crash_report == CrashReport::RecordedResult {
             complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Canceled).await;
         }
     }
@@ -190,9 +190,9 @@ impl Execution<'_> {
 
     /// The worker was told to end; it is killed when its time is over, if anything says how long it has.
     async fn wait_for_end(&self, worker: &mut dyn Worker, mut told: Option<Lease>, grace: Option<Duration>) -> Exit {
-        let line = &self.dispatcher.runner.line;
+        let line = &self.dispatcher.station.line;
         let (told_when, kill_deadline) =
-            (self.dispatch.cancel.get().kill_at, self.dispatcher.runner.choices.kill_deadline);
+            (self.dispatch.cancel.get().kill_at, self.dispatcher.station.conduct.kill_deadline);
         let deadline = async {
             match (grace, told_when) {
                 (Some(grace), None) => line.clock.sleep(grace).await,
@@ -234,7 +234,7 @@ impl Execution<'_> {
     /// which is the safe side.
     async fn tell(&self, worker: &mut dyn Worker, lease: Lease) -> Option<Lease> {
         self.note(Some(lease));
-        if self.dispatcher.runner.choices.pipe_end == PipeEnd::StopsAtLeaseEnd {
+        if self.dispatcher.station.conduct.pipe_end == PipeEnd::StopsAtLeaseEnd {
             let _ = self.send(worker, &ToWorker::lease(self.runs_until(lease)), TELL_TIMEOUT).await;
         }
         Some(lease)
@@ -242,7 +242,7 @@ impl Execution<'_> {
 
     /// However long a cancellation leaves to the worker, its lease is no longer than it is.
     async fn lease_due(&self) {
-        let line = &self.dispatcher.runner.line;
+        let line = &self.dispatcher.station.line;
         while let Some(lease) = self.renewal.lease.get() {
             line.clock.sleep(lease.kill_at().since(line.mono())).await;
             if self.renewal.lease.get() == Some(lease) {
@@ -253,7 +253,7 @@ impl Execution<'_> {
 
     /// How long a worker that is told to end now may take; `None`: as long as it likes, unless the server said.
     fn grace(&self, why: &RenewEnd) -> Option<Duration> {
-        match (self.dispatcher.runner.choices.kill_deadline, why) {
+        match (self.dispatcher.station.conduct.kill_deadline, why) {
             (KillDeadline::OnServerCancelOnly, _) => None,
             (KillDeadline::Always, RenewEnd::NotOurs) => Some(NOT_OURS_GRACE),
             (KillDeadline::Always, _) => Some(STOP_GRACE),
@@ -262,7 +262,7 @@ impl Execution<'_> {
 
     /// Until when a job with this lease runs if it cannot be renewed.
     fn runs_until(&self, lease: Lease) -> Mono {
-        match self.dispatcher.runner.choices.lease_end {
+        match self.dispatcher.station.conduct.lease_end {
             LeaseEnd::FiveMinutesPast => lease.ends + LEASE_OVERTIME,
             LeaseEnd::WithinLease => lease.ends,
         }
@@ -270,9 +270,9 @@ impl Execution<'_> {
 
     /// Notes on the disk that a worker of this process has the job, and until when.
     fn note(&self, lease: Option<Lease>) {
-        let runner = &self.dispatcher.runner;
-        if let (OrphanedWorker::WaitedFor, Some(lease)) = (runner.choices.orphaned_worker, lease) {
-            InHand::new(self.dispatch.job.job_id, runner.line.mono(), self.runs_until(lease)).write(&*runner.disk);
+        let station = &self.dispatcher.station;
+        if let (OrphanedWorker::WaitedFor, Some(lease)) = (station.conduct.orphaned_worker, lease) {
+            InHand::new(self.dispatch.job.job_id, station.line.mono(), self.runs_until(lease)).write(&*station.disk);
         }
     }
 
@@ -286,7 +286,7 @@ impl Execution<'_> {
     }
 
     async fn send(&self, worker: &mut dyn Worker, message: &ToWorker, limit: Duration) -> Result<(), Unsent> {
-        let clock = &*self.dispatcher.runner.line.clock;
+        let clock = &*self.dispatcher.station.line.clock;
         match clock::timeout(clock, limit, worker.send(message.to_bytes())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Unsent::Broken(error)),

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, future, select_biased};
 
-use crate::actions::choices::{Choices, CompletionRefused, CrashReport, KillDeadline, PipeEnd};
+use super::conduct::{CompletionRefused, Conduct, CrashReport, KillDeadline, PipeEnd};
 use crate::clock::{self, Mono};
 use crate::disk::Disk;
 use crate::distributed_task::failure::Failure;
 use crate::distributed_task::line::{Line, SharedRandom};
+use crate::distributed_task::wire::JobMessage;
 use crate::distributed_task::wire::TaskResult;
-use crate::facts::Job;
+use crate::facts::{Job, Outcome};
 use crate::signal::Watch;
 use crate::supervise::Shutdown;
 use crate::workers::{Parent, Work};
@@ -22,7 +24,7 @@ use super::execute::RESULT_CODES;
 use super::in_hand::{InHand, Recorded};
 use super::lease::{KILL_MARGIN, LEASE_MARGIN};
 use super::pipe::{NewJob, ToWorker};
-use super::runner::run_service_of;
+use super::station::run_service_of;
 
 /// How long a worker waits for its job (`Worker.cs`).
 pub const JOB_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,8 +32,28 @@ pub const JOB_TIMEOUT: Duration = Duration::from_secs(30);
 /// The exit code of a worker that ended by an exception.
 pub const CRASHED: i32 = 1;
 
+/// How a worker executes its job.
+pub trait Execute: Send + Sync {
+    /// Executes a job and says how it ended. `cancelled` ends when it has been asked to stop.
+    fn execute<'a>(&'a self, line: &'a Line, job: &'a JobMessage, cancelled: Shutdown) -> BoxFuture<'a, Outcome>;
+}
+
+/// A job that is executed as one piece.
+pub struct Whole(pub Arc<dyn Work>);
+
+impl Execute for Whole {
+    fn execute<'a>(&'a self, _: &'a Line, job: &'a JobMessage, cancelled: Shutdown) -> BoxFuture<'a, Outcome> {
+        self.0.execute(name(job), job.attempt(), cancelled)
+    }
+}
+
+/// The name by which the world knows a job.
+pub fn name(job: &JobMessage) -> Job {
+    if job.job_name.is_empty() { Job::from(job.job_id.to_string()) } else { Job::from(&job.job_name) }
+}
+
 /// A worker process. Its exit code is [`RESULT_CODES`] and the job's result, or anything else when it has none.
-pub async fn worker(machine: Machine, choices: Choices, mut parent: Box<dyn Parent>, work: Arc<dyn Work>) -> i32 {
+pub async fn worker(machine: Machine, conduct: Conduct, mut parent: Box<dyn Parent>, work: &dyn Execute) -> i32 {
     let line = Line { clock: machine.clock, http: machine.http, random: SharedRandom::new(machine.random) };
     let first = clock::timeout(&*line.clock, JOB_TIMEOUT, parent.receive()).await;
     let Ok(Some(ToWorker::NewJobRequest(job))) =
@@ -39,8 +61,8 @@ pub async fn worker(machine: Machine, choices: Choices, mut parent: Box<dyn Pare
     else {
         return CRASHED;
     };
-    let process = Process { line, disk: machine.disk, choices, job: *job };
-    let code = match process.run(parent, &*work).await {
+    let process = Process { line, disk: machine.disk, conduct, job: *job };
+    let code = match process.run(parent, work).await {
         Ok(result) => RESULT_CODES + result as i32,
         Err(failure) => {
             tracing::warn!("Unhandled exception in worker: {failure}");
@@ -54,7 +76,7 @@ pub async fn worker(machine: Machine, choices: Choices, mut parent: Box<dyn Pare
 struct Process {
     line: Line,
     disk: Arc<dyn Disk>,
-    choices: Choices,
+    conduct: Conduct,
     job: NewJob,
 }
 
@@ -65,7 +87,7 @@ struct Told {
 }
 
 impl Process {
-    async fn run(&self, parent: Box<dyn Parent>, work: &dyn Work) -> Result<TaskResult, Failure> {
+    async fn run(&self, parent: Box<dyn Parent>, work: &dyn Execute) -> Result<TaskResult, Failure> {
         let told = Told { cancelled: Watch::new(false), lease_ends: Watch::new(self.job.lease_ends()) };
         select_biased! {
             // First of all, so that a process that was frozen does not go on before it looks at the clock.
@@ -78,31 +100,30 @@ impl Process {
         }
     }
 
-    async fn execute_and_report(&self, told: &Told, work: &dyn Work) -> Result<TaskResult, Failure> {
+    async fn execute_and_report(&self, told: &Told, work: &dyn Execute) -> Result<TaskResult, Failure> {
         let job = &self.job.job;
-        let name = if job.job_name.is_empty() { Job::from(job.job_id.to_string()) } else { Job::from(&job.job_name) };
         let cancelled = told.cancelled.clone();
         let asked = Shutdown::when(async move { cancelled.is(|cancelled| *cancelled).await });
-        let result = TaskResult::from(work.execute(name, job.attempt(), asked).await);
+        let result = TaskResult::from(work.execute(&self.line, job, asked).await);
         self.report(result).await
     }
 
     async fn report(&self, result: TaskResult) -> Result<TaskResult, Failure> {
         let job = &self.job.job;
         let recorded = Recorded { result, key: self.line.random.guid() };
-        if self.choices.crash_report == CrashReport::RecordedResult {
+        if self.conduct.crash_report == CrashReport::RecordedResult {
             recorded.write(&*self.disk, job);
         }
-        let report = Report::new(&self.line, &self.choices, job);
+        let report = Report::new(&self.line, &self.conduct, job);
         match &self.job.run_service {
             Some(url) => {
-                let service = run_service_of(&self.line, &self.choices, job, url);
+                let service = run_service_of(&self.line, &self.conduct, job, url);
                 report.by_run_service(&service, result, Some(recorded.key)).await?;
                 Ok(result)
             }
             None => match report.by_event(result, Some(recorded.key)).await {
                 Ok(()) => Ok(result),
-                Err(failure) if report.is_over(&failure) => match self.choices.completion_refused {
+                Err(failure) if report.is_over(&failure) => match self.conduct.completion_refused {
                     CompletionRefused::Crashes => Ok(TaskResult::Failed),
                     CompletionRefused::TreatedAsDone => Ok(result),
                 },
@@ -113,14 +134,14 @@ impl Process {
 
     /// Asks the job to stop before its lease ends, and ends when the process has to.
     async fn must_end(&self, told: &Told) {
-        if self.choices.pipe_end == PipeEnd::RunsOn {
+        if self.conduct.pipe_end == PipeEnd::RunsOn {
             future::pending::<()>().await;
         }
         loop {
             let ends = told.lease_ends.until(|ends| *ends).await;
             if self.passes(told, ends, LEASE_MARGIN).await {
                 told.cancelled.set(true);
-                if self.choices.kill_deadline == KillDeadline::OnServerCancelOnly {
+                if self.conduct.kill_deadline == KillDeadline::OnServerCancelOnly {
                     future::pending::<()>().await;
                 }
                 if self.passes(told, ends, KILL_MARGIN).await {

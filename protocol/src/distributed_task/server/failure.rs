@@ -5,12 +5,12 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::call::json;
-use crate::actions::wire::{BrokerError, BrokerErrorKind, RunServiceError};
+use crate::distributed_task::wire::v2::{BrokerError, BrokerErrorKind, RunServiceError};
 use crate::distributed_task::wire::{Dialect, Exception, ServiceError};
 
 /// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("TF400813: The user '' is not authorized to access this resource.")]
     Unauthorized,
     #[error("Access denied. {0}")]
@@ -61,7 +61,7 @@ pub(super) enum Failure {
 
 /// A part of the server with its own way to say what is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Vss(Dialect),
     Broker,
     RunService,
@@ -69,7 +69,7 @@ pub(super) enum Part {
 
 impl Failure {
     /// The answer of `part`.
-    pub(super) fn answer(&self, part: Part) -> Response {
+    pub(crate) fn answer(&self, part: Part) -> Response {
         let exception = self.exception();
         let status = self.status(exception);
         let message = self.to_string();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::distributed_task::wire::{TaskResult, VariableValue, time};
+use super::{TaskResult, VariableValue, time};
 
 /// Paths below the base URL of the broker (`ServerUrlV2`).
 pub mod broker {

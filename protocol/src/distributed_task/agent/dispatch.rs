@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, select_biased};
 use uuid::Uuid;
 
-use crate::actions::choices::{JobKindField, OrphanedWorker, RepeatedCancel, SecondJob};
+use super::conduct::{JobKindField, OrphanedWorker, RepeatedCancel, SecondJob};
 use crate::clock::{self, Mono};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::wire::{JobMessage, TaskAgentMessage, TaskResult, message_type, status};
@@ -16,12 +16,8 @@ use crate::signal::Watch;
 
 use super::execute;
 use super::in_hand::InHand;
-use super::runner::Runner;
+use super::station::Station;
 
-/// A cancellation gives the worker at least this long (`JobDispatcher.cs:1269-1289`).
-pub const SHORTEST_CANCEL: Duration = Duration::from_secs(60);
-/// The worker is killed so long before the cancellation's time is over (`JobDispatcher.cs:1269-1289`).
-pub const KILL_BEFORE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a first job that has its result may take to end when a second one arrives (`JobDispatcher.cs:238-341`).
 pub const FINISHED_JOB_GRACE: Duration = Duration::from_secs(45);
 
@@ -30,19 +26,20 @@ const ORPHAN_LOOK: Duration = Duration::from_secs(5);
 
 /// By which flow a job came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub enum Origin {
+    /// Whole, in a message of the pool.
     V1,
     /// From the run service at this address.
     RunService(String),
 }
 
 /// A job that was handed to the dispatcher.
-pub(super) struct Dispatch {
-    pub job: JobMessage,
-    pub origin: Origin,
-    pub cancel: Watch<Cancel>,
+pub struct Dispatch {
+    pub(super) job: JobMessage,
+    pub(super) origin: Origin,
+    pub(super) cancel: Watch<Cancel>,
     /// Is the job ours? Set when its first renewal is answered, or never will be.
-    pub accepted: Watch<Option<bool>>,
+    pub(super) accepted: Watch<Option<bool>>,
     done: Watch<Option<Result<TaskResult, Failure>>>,
 }
 
@@ -55,8 +52,8 @@ pub(super) struct Cancel {
 }
 
 /// Runs jobs, one after the other as far as it can.
-pub(super) struct Dispatcher {
-    pub runner: Arc<Runner>,
+pub struct Dispatcher {
+    pub(super) station: Arc<Station>,
     status: Watch<&'static str>,
     state: Mutex<State>,
 }
@@ -74,9 +71,10 @@ struct State {
 }
 
 impl Dispatcher {
-    pub fn new(runner: Arc<Runner>) -> Arc<Self> {
+    /// A dispatcher without a job; an orphan of a former process may still have one.
+    pub fn new(station: Arc<Station>) -> Arc<Self> {
         let dispatcher =
-            Arc::new(Self { runner, status: Watch::new(status::ONLINE), state: Mutex::new(State::default()) });
+            Arc::new(Self { station, status: Watch::new(status::ONLINE), state: Mutex::new(State::default()) });
         dispatcher.wait_for_orphan();
         dispatcher
     }
@@ -130,7 +128,7 @@ impl Dispatcher {
         };
         self.status.set(status::BUSY);
         let (dispatcher, running) = (self.clone(), dispatch.clone());
-        self.runner.tasks.add(async move {
+        self.station.tasks.add(async move {
             let done = dispatcher.one(&running, previous).await;
             if let Err(failure) = &done {
                 tracing::warn!("Worker Dispatch failed with an exception for job {}: {failure}", running.job.job_id);
@@ -145,10 +143,10 @@ impl Dispatcher {
     /// `JobDispatcher.Cancel`: tells a job to end within `timeout`, and has its worker killed shortly before.
     pub fn cancel(&self, job: Uuid, timeout: Duration) -> bool {
         let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return false };
-        let kill_at = self.runner.line.mono() + (timeout.max(SHORTEST_CANCEL) - KILL_BEFORE_TIMEOUT);
+        let kill_at = self.station.line.mono() + self.station.profile.kill.after(timeout);
         dispatch.cancel.change(|cancel| {
             cancel.requested = true;
-            cancel.kill_at = match (cancel.kill_at, self.runner.choices.repeated_cancel) {
+            cancel.kill_at = match (cancel.kill_at, self.station.conduct.repeated_cancel) {
                 (Some(first), RepeatedCancel::KeepsFirstDeadline) => Some(first),
                 _ => Some(kill_at),
             };
@@ -166,7 +164,7 @@ impl Dispatcher {
 
     /// Did this job come by the run service? Where that is written is a choice.
     pub fn is_run_service(&self, dispatch: &Dispatch) -> bool {
-        match self.runner.choices.job_kind {
+        match self.station.conduct.job_kind {
             JobKindField::Shared => self.state().by_run_service,
             JobKindField::PerJob => dispatch.origin != Origin::V1,
         }
@@ -181,7 +179,7 @@ impl Dispatcher {
 
     /// `EnsureDispatchFinished`: the first job must have ended before the second starts.
     async fn ensure_finished(&self, next: &Dispatch, previous: &Dispatch) -> Result<(), Failure> {
-        if previous.done.get().is_none() && self.runner.choices.second_job == SecondJob::DropsOne {
+        if previous.done.get().is_none() && self.station.conduct.second_job == SecondJob::DropsOne {
             tracing::warn!("Job {} arrived while job {} runs.", next.job.job_id, previous.job.job_id);
             if self.is_run_service(next) {
                 previous.cancel_without_deadline();
@@ -199,7 +197,7 @@ impl Dispatcher {
 
     /// V1 asks the server about the first job; an error drops the second one.
     async fn ask_about(&self, previous: &Dispatch) -> Result<(), Failure> {
-        let request = match self.runner.server.job_request(previous.job.request_id).await {
+        let request = match self.station.server.job_request(previous.job.request_id).await {
             Err(failure) => {
                 previous.cancel_without_deadline();
                 previous.done.until(|done| done.as_ref().map(drop)).await;
@@ -213,7 +211,7 @@ impl Dispatcher {
         }
         previous.cancel_without_deadline();
         let ended = previous.done.until(|done| done.as_ref().map(drop));
-        clock::timeout(&*self.runner.line.clock, FINISHED_JOB_GRACE, ended)
+        clock::timeout(&*self.station.line.clock, FINISHED_JOB_GRACE, ended)
             .await
             .map_err(|_| Failure::InvalidOperation("the previous job has a result and does not end".into()))
     }
@@ -222,7 +220,7 @@ impl Dispatcher {
         let busy = {
             let mut state = self.state();
             state.running -= 1;
-            match self.runner.choices.second_job {
+            match self.station.conduct.second_job {
                 // Whatever else may be running: the end of any job says so.
                 SecondJob::DropsOne => false,
                 SecondJob::WaitsForFirst => state.running > 0 || state.orphan,
@@ -233,20 +231,20 @@ impl Dispatcher {
 
     /// A former process may have left a worker with a job in hand.
     fn wait_for_orphan(self: &Arc<Self>) {
-        if self.runner.choices.orphaned_worker == OrphanedWorker::Ignored {
+        if self.station.conduct.orphaned_worker == OrphanedWorker::Ignored {
             return;
         }
-        let Some(orphan) = InHand::read(&*self.runner.disk) else { return };
-        if !orphan.may_live(self.runner.line.mono()) {
+        let Some(orphan) = InHand::read(&*self.station.disk) else { return };
+        if !orphan.may_live(self.station.line.mono()) {
             return;
         }
         tracing::info!("A worker of a former process may still run job {}.", orphan.job_id);
         self.state().orphan = true;
         self.status.set(status::BUSY);
         let dispatcher = self.clone();
-        self.runner.tasks.add(async move {
-            let line = &dispatcher.runner.line;
-            while InHand::read(&*dispatcher.runner.disk).is_some_and(|orphan| orphan.may_live(line.mono())) {
+        self.station.tasks.add(async move {
+            let line = &dispatcher.station.line;
+            while InHand::read(&*dispatcher.station.disk).is_some_and(|orphan| orphan.may_live(line.mono())) {
                 line.clock.sleep(ORPHAN_LOOK).await;
             }
             dispatcher.state().orphan = false;

@@ -1,0 +1,113 @@
+//! Messages of the pool: reading them, deleting them, and the cursor.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::clock;
+use crate::distributed_task::cipher::{Digest, SessionKey};
+use crate::distributed_task::failure::Failure;
+use crate::distributed_task::wire::{self, TaskAgentMessage, TaskAgentSession};
+use crate::signal::Watch;
+
+use super::conduct::{self, AckOrder};
+use super::dispatch::Dispatch;
+use super::station::Station;
+
+/// What the deletion of a message may take (`Runner.cs`, `Agent.cs`).
+pub const DELETE_MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The JSON in a message.
+///
+/// # Errors
+/// [`Failure::Unreadable`].
+pub fn body<T: DeserializeOwned>(message: &TaskAgentMessage) -> Result<T, Failure> {
+    wire::from_slice(message.body.as_bytes()).map_err(|error| Failure::Unreadable(error.to_string()))
+}
+
+/// A message with its body in plain text.
+///
+/// # Errors
+/// [`Failure::Unreadable`].
+pub fn decrypted(message: TaskAgentMessage, key: Option<&SessionKey>) -> Result<TaskAgentMessage, Failure> {
+    let Some(key) = key else { return Ok(message) };
+    let body = key.decrypt(&message).map_err(|error| Failure::Unreadable(error.to_string()))?;
+    Ok(TaskAgentMessage { body, iv: None, ..message })
+}
+
+/// The last message received.
+#[derive(Clone, Debug)]
+pub struct Cursor(Watch<Option<i64>>);
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self(Watch::new(None))
+    }
+}
+
+impl Cursor {
+    /// What polls say.
+    pub fn get(&self) -> Option<i64> {
+        self.0.get()
+    }
+
+    /// A message was received.
+    pub fn advance(&self, message: i64) {
+        self.0.set(Some(message));
+    }
+
+    /// A message came to nothing: it is to be seen again, where that is the choice.
+    pub fn undo(&self, choice: conduct::Cursor, message: i64) {
+        if choice == conduct::Cursor::AdvancesOnDispatch {
+            self.0.change(|last| *last = last.map(|last| last.min(message - 1)));
+        }
+    }
+}
+
+impl Station {
+    /// The key of an opened session's messages, if it has one.
+    ///
+    /// # Errors
+    /// [`Failure::Unreadable`].
+    pub fn session_key(&self, opened: &TaskAgentSession) -> Result<Option<SessionKey>, Failure> {
+        let Some(key) = opened.encryption_key.as_ref().filter(|key| !key.value.is_empty()) else { return Ok(None) };
+        let read = SessionKey::read(key, self.signer.key(), Digest::of(self.fips));
+        read.map(Some).map_err(|error| Failure::Unreadable(error.to_string()))
+    }
+
+    /// Deletes a message; errors are only logged.
+    pub async fn delete_message(&self, session: Uuid, message: i64) {
+        let call = self.server.delete_message(session, message);
+        match clock::timeout(&*self.line.clock, DELETE_MESSAGE_TIMEOUT, call).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!("Catch exception during delete message {message}: {failure}"),
+            Err(timeout) => tracing::warn!("Catch exception during delete message {message}: {timeout}"),
+        }
+    }
+
+    /// Deletes the message of a job that was handed to the dispatcher: now, or beside the main line once the first
+    /// renewal has shown whose the job is. The cursor goes back before a message that came to nothing.
+    pub async fn settle(
+        self: &Arc<Self>,
+        session: Option<Uuid>,
+        cursor: &Cursor,
+        message: i64,
+        dispatch: Arc<Dispatch>,
+    ) {
+        let at_once = self.conduct.ack_order == AckOrder::OnDispatch;
+        if let (true, Some(session)) = (at_once, session) {
+            self.delete_message(session, message).await;
+        }
+        let (station, cursor) = (self.clone(), cursor.clone());
+        self.tasks.add(async move {
+            let accepted = dispatch.accepted.until(|accepted| *accepted).await;
+            match (accepted, session) {
+                (false, _) => cursor.undo(station.conduct.cursor, message),
+                (true, Some(session)) if !at_once => station.delete_message(session, message).await,
+                (true, _) => {}
+            }
+        });
+    }
+}
