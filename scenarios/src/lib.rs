@@ -5,7 +5,12 @@
 //! scenarios in which real incidents come out of the simulation by themselves, and the command line.
 
 pub mod actions_idle_runner;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod live_journal;
+pub mod prelude;
 pub mod registry;
 pub mod serve;
+
+pub use squall_sim::check::{Check, check};
+pub use {squall_protocol as protocol, squall_sim as sim};

@@ -23,7 +23,7 @@ pub struct Swarm {
     pub routes: Vec<(String, String)>,
     /// Faults that only this system knows.
     pub system: Vec<SystemFamily>,
-    /// The families to choose from, see [`families`]; all of them if there is none. Those of `system` are always in.
+    /// The families to choose from, see [`families`]. Those of `system` are always in.
     pub families: Vec<String>,
     /// When faults begin, in milliseconds of true time.
     pub begin_ms: Range<u64>,
@@ -155,7 +155,7 @@ impl<'a> Draw<'a> {
     /// A coin is thrown for each family; at least one is in.
     fn enabled(&mut self) -> Vec<Source<'a>> {
         let swarm = self.swarm;
-        let named = |family: &&Family| swarm.families.is_empty() || swarm.families.iter().any(|n| n == family.name);
+        let named = |family: &&Family| swarm.families.iter().any(|n| n == family.name);
         let general = FAMILIES.iter().filter(named).filter(|family| (family.applies)(swarm)).map(Source::Family);
         let all: Vec<Source<'a>> = general.chain(swarm.system.iter().map(Source::System)).collect();
         let enabled: Vec<Source<'a>> = all.iter().copied().filter(|_| self.below(2) == 0).collect();
@@ -421,7 +421,7 @@ mod tests {
                 SystemFamily { name: "starve".to_owned(), nodes: names(&["agent-2"]), amounts: -3..=3 },
                 SystemFamily { name: "flood".to_owned(), nodes: vec![], amounts: 1..=1 },
             ],
-            families: vec![],
+            families: families().map(str::to_owned).collect(),
             begin_ms: 1_000..3_000_000,
             heal_at_ms: 3_600_000,
             faults_max: 6,
@@ -466,7 +466,7 @@ mod tests {
                 prop_assert!(fault.at_ms + fault.for_ms <= plan.heal_at_ms);
                 let family = fault.kind.family();
                 let system = swarm.system.iter().any(|system| system.name == family);
-                prop_assert!(system || swarm.families.is_empty() || swarm.families.iter().any(|name| name == family));
+                prop_assert!(system || swarm.families.iter().any(|name| name == family));
             }
         }
 

@@ -128,6 +128,12 @@ impl Net {
         lock(&self.state).names.insert(name.into(), node);
     }
 
+    /// The machines on which something listens.
+    pub(crate) fn listening(&self) -> Vec<NodeId> {
+        let state = lock(&self.state);
+        state.hosts.iter().filter(|(_, host)| !host.listeners.is_empty()).map(|(node, _)| *node).collect()
+    }
+
     /// Sets what links between two nodes are like, in both directions.
     pub(crate) fn set_profile(&self, a: NodeId, b: NodeId, profile: &LinkProfile) {
         let mut state = lock(&self.state);

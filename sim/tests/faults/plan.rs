@@ -81,6 +81,7 @@ fn stormy(seed: u64, keep: Keep) -> (FaultPlan, Ended) {
         peers: names(&["server"]),
         services: vec![("server".to_owned(), "api".to_owned())],
         routes: ["/hello", "/big"].map(|route| ("server".to_owned(), route.to_owned())).to_vec(),
+        families: families().map(str::to_owned).collect(),
         begin_ms: 500..50_000,
         heal_at_ms: HEAL_MS,
         faults_max: 8,

@@ -1,0 +1,115 @@
+//! What a failed check leaves behind: the command that runs it again, the smallest case, the story.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use super::tested::VARIANT;
+use crate::case::Case;
+use crate::case_file;
+use crate::report::{self, Report};
+use crate::scenario::Scenario;
+use crate::trace::Keep;
+use crate::trial::{self, Trial};
+use crate::verdict::Finding;
+
+/// The folder of reports, below the build's own.
+const REPORTS: &str = "squall-reports";
+
+/// Tells of a seed that failed, and fails the test.
+#[track_caller]
+pub(super) fn tell(scenario: &dyn Scenario, seed: u64) -> ! {
+    panic!("{}", told(scenario, seed))
+}
+
+/// Runs one seed and prints its story; fails the test if the seed does.
+#[track_caller]
+pub(super) fn tell_seed(scenario: &dyn Scenario, seed: u64) {
+    let (case, trial) = run(scenario, seed);
+    let replay = command(seed);
+    let report = Report { replay: &replay, scenario, case: &case, trial: &trial };
+    println!("{}", report::text(&report));
+    if trial.outcome.verdict.worst().is_some() {
+        panic!("{}", told(scenario, seed));
+    }
+}
+
+fn told(scenario: &dyn Scenario, seed: u64) -> String {
+    let (case, trial) = run(scenario, seed);
+    let mut told = format!("{:?} fails with seed {seed}\n", scenario.name());
+    let put = "writing into a string never fails";
+    writeln!(told, "  again:  {}", command(seed)).expect(put);
+    if let Some(worst) = trial.outcome.verdict.worst() {
+        writeln!(told, "  what:   {}", finding(worst)).expect(put);
+    }
+    let effective = trial.outcome.faults_effective();
+    writeln!(told, "  faults: {effective} of {} changed something", case.plan.faults.len()).expect(put);
+    match write(scenario, &case, &trial) {
+        Ok(path) => writeln!(told, "  story:  {}", path.display()).expect(put),
+        Err(why) => writeln!(told, "  story:  could not be written: {why}").expect(put),
+    }
+    told
+}
+
+fn finding(worst: &Finding) -> String {
+    format!("{}: {} at {}: {}", worst.severity, worst.invariant, worst.at, worst.message)
+}
+
+fn run(scenario: &dyn Scenario, seed: u64) -> (Case, Trial) {
+    let case = match trial::generate(scenario, VARIANT, seed) {
+        Ok(case) => case,
+        Err(broken) => panic!("{:?} cannot begin with seed {seed}: {}", scenario.name(), why(&broken.verdict.findings)),
+    };
+    let trial = trial::run(scenario, &case, Keep::Events).unwrap_or_else(|misfit| panic!("{misfit}"));
+    (case, trial)
+}
+
+fn why(findings: &[Finding]) -> &str {
+    findings.first().map_or("for no known reason", |finding| &finding.message)
+}
+
+/// The command that runs one seed of this test. The test's thread has its name.
+fn command(seed: u64) -> String {
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main").map(|name| format!(" -- {name}"));
+    format!("SQUALL_SEED={seed} cargo test{} --nocapture", test.unwrap_or_else(|| " --".to_owned()))
+}
+
+/// Writes the case and its story.
+fn write(scenario: &dyn Scenario, case: &Case, trial: &Trial) -> io::Result<PathBuf> {
+    let folder = folder()?;
+    let name = format!("{}-{}", slug(scenario.name()), case.seed);
+    fs::write(folder.join(format!("{name}.json")), case_file::to_text(case))?;
+    let replay = command(case.seed);
+    let story = folder.join(format!("{name}.txt"));
+    fs::write(&story, report::text(&Report { replay: &replay, scenario, case, trial }))?;
+    Ok(story)
+}
+
+/// A folder of reports in the one that the test itself was built into.
+fn folder() -> io::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let built = test.ancestors().find(|folder| folder.ends_with("deps")).and_then(Path::parent);
+    let folder = built.map_or_else(std::env::temp_dir, Path::to_owned).join(REPORTS);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A name as a file's.
+fn slug(name: &str) -> String {
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    plain.collect::<String>().split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_names_of_files() {
+        assert_eq!(slug("No job is lost!"), "no-job-is-lost");
+        assert_eq!(slug("../x"), "x");
+    }
+}
