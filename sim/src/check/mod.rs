@@ -41,6 +41,7 @@ use futures_util::FutureExt;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use squall_protocol::Fact;
 
 use self::settings::Settings;
 use self::tested::{Draw, Test, Tested, VARIANT};
@@ -48,7 +49,8 @@ use crate::coverage::Gap;
 use crate::explore::{Campaign, Shard, Summary, explore};
 use crate::fault::SystemFamily;
 use crate::fault::generate::families;
-use crate::invariant::{Invariant, Kind, every_invariant};
+use crate::invariant::sessions::SessionRegained;
+use crate::invariant::{History, Invariant, Judgement, Kind, Rule, every_invariant};
 use crate::world::World;
 
 /// Seeds of a check that says nothing else.
@@ -309,7 +311,32 @@ fn cores() -> NonZeroUsize {
 /// What is ready to judge any journal. What only a campaign shows is for those who ask for it.
 fn ready() -> Vec<Arc<dyn Invariant>> {
     let judging = every_invariant().into_iter().filter(|invariant| invariant.kind() != Kind::Sometimes);
-    judging.map(Arc::from).collect()
+    judging.map(|invariant| Arc::new(WhereSpokenOf(invariant)) as Arc<dyn Invariant>).collect()
+}
+
+/// A ready invariant in a world of which nobody said what it is about: an agent that never had to do with sessions need
+/// not have one.
+struct WhereSpokenOf(Box<dyn Invariant>);
+
+impl Invariant for WhereSpokenOf {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn summary(&self) -> &'static str {
+        self.0.summary()
+    }
+
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    fn judge(&self, history: &History<'_>) -> Judgement {
+        let of_session = |fact: &Fact| matches!(fact, Fact::SessionOpened { .. } | Fact::SessionConflict { .. });
+        let is_spoken_of =
+            self.name() != SessionRegained::NAME || history.journal.iter().any(|it| of_session(&it.fact));
+        if is_spoken_of { self.0.judge(history) } else { Judgement::default() }
+    }
 }
 
 #[track_caller]
