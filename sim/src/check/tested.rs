@@ -158,7 +158,7 @@ fn test_ends(within: Duration) -> Property {
         let is_end = |fact: &Fact| matches!(fact, Fact::Custom { kind, subject, .. } if (kind.as_str(), subject.as_str()) == ENDED);
         if !history.journal.iter().any(|entry| is_end(&entry.fact)) {
             let message = "it still waits for something; what it goes on doing for ever belongs into World::spawn";
-            found.breach(&"test", history.end, format_args!("{message}"));
+            found.breach("test", history.end, format_args!("{message}"));
         }
     })
 }
