@@ -1,22 +1,23 @@
 //! Seeds per second of the reference scenario, beside madsim's own `TcpStream` and beside turmoil, and what a second
 //! core gives.
+//!
+//! All three run the same agent and the same server, which know nothing but the seams `Http` and `Clock`. What differs is
+//! what stands below the seams: here Squall's own client and network, there the client that `squall_protocol::live` has
+//! over TCP as well (hyper-util's, with its pool) over the other simulator's sockets and timers. Nobody keeps events.
+//! Squall alone computes a digest of what happened, has a gateway for faults before its server and counts requests.
 
+#[path = "support/elsewhere.rs"]
+mod elsewhere;
 mod support;
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use http::Request;
-use http_body_util::{BodyExt, Empty};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use elsewhere::{FewFlushes, SleepClock, pooled};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use support::{AGENTS, HOLD, LATENCY_MS, POLLS, TIMEOUT};
-use tokio::io::{AsyncRead, AsyncWrite};
+use support::{AGENTS, HOLD, LATENCY_MS, POLLS};
 
 /// Seeds that one measurement of a parallel campaign runs.
 const CAMPAIGN_SEEDS: u64 = 400;
@@ -44,15 +45,12 @@ fn repeat(times: u64, run: impl Fn(u64)) {
 /// One seed of turmoil takes about as long as hundreds of ours.
 fn turmoil_ratio() {
     const OURS: u64 = 100;
-    let mut ratios: Vec<f64> = (0..3)
-        .map(|_| {
-            let theirs = support::wall(&mut || on_turmoil(1));
-            let ours = support::wall(&mut || repeat(OURS, squall));
-            theirs.as_secs_f64() * OURS as f64 / ours.as_secs_f64()
-        })
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    println!("ratio campaign_vs_turmoil {:.1}", ratios[1]);
+    let ratio = |_| {
+        let theirs = support::wall(&mut || on_turmoil(1));
+        let ours = support::wall(&mut || repeat(OURS, squall));
+        theirs.as_secs_f64() * OURS as f64 / ours.as_secs_f64()
+    };
+    support::print_median("campaign_vs_turmoil", (0..3).map(ratio).collect());
 }
 
 fn squall(seed: u64) {
@@ -78,10 +76,6 @@ fn campaign(jobs: usize) {
     });
 }
 
-fn request() -> Request<Empty<Bytes>> {
-    Request::get("/message").header("host", "server").body(Empty::new()).expect("a valid request")
-}
-
 /// The scenario on madsim's executor and network.
 fn on_madsim(seed: u64) {
     use madsim::net::{NetSim, TcpListener, TcpStream};
@@ -91,10 +85,12 @@ fn on_madsim(seed: u64) {
     runtime.block_on(async move {
         let handle = madsim::runtime::Handle::current();
         let _ = madsim::plugin::simulator::<NetSim>();
+        let clock = Arc::new(SleepClock(madsim::time::sleep));
         let server = handle.create_node().name("server").ip("10.0.0.1".parse().expect("an address")).build();
+        let router = support::router(clock.clone(), HOLD);
         server.spawn(async {
             let listener = TcpListener::bind("10.0.0.1:80").await.expect("a free port");
-            let service = TowerToHyperService::new(support::router(|| madsim::time::sleep(HOLD)));
+            let service = TowerToHyperService::new(router);
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
                 let serving = hyper::server::conn::http1::Builder::new()
@@ -106,20 +102,11 @@ fn on_madsim(seed: u64) {
             .map(|n| {
                 let address = format!("10.0.1.{}", n + 1).parse().expect("an address");
                 let node = handle.create_node().name(format!("agent-{n}")).ip(address).build();
+                let clock = clock.clone();
                 node.spawn(async {
                     madsim::time::sleep(Duration::from_millis(1)).await;
-                    let stream = TcpStream::connect("10.0.0.1:80").await.expect("the server listens");
-                    let (mut sender, driver) =
-                        hyper::client::conn::http1::handshake(FewFlushes::new(stream)).await.expect("h1");
-                    madsim::task::spawn(async move { driver.await.ok() });
-                    for _ in 0..POLLS {
-                        let exchange = async {
-                            sender.ready().await.expect("h1");
-                            let response = sender.send_request(request()).await.expect("h1");
-                            response.into_body().collect().await.expect("a body")
-                        };
-                        madsim::time::timeout(TIMEOUT, exchange).await.expect("in time");
-                    }
+                    let connect = || async { Ok(FewFlushes::new(TcpStream::connect("10.0.0.1:80").await?)) };
+                    support::agent(pooled(MadsimExecutor, connect), clock, POLLS).await;
                 })
             })
             .collect();
@@ -129,44 +116,17 @@ fn on_madsim(seed: u64) {
     });
 }
 
-/// madsim's stream as hyper wants it. It passes a flush on only after a write: an empty one is a message of its own.
-struct FewFlushes<S> {
-    stream: TokioIo<S>,
-    written: bool,
-}
+#[derive(Clone)]
+struct MadsimExecutor;
 
-impl<S> FewFlushes<S> {
-    fn new(stream: S) -> Self {
-        Self { stream: TokioIo::new(stream), written: false }
-    }
-}
-
-impl<S: AsyncRead + Unpin> Read for FewFlushes<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Write for FewFlushes<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.written = true;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.written {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.written = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for MadsimExecutor {
+    fn execute(&self, task: F) {
+        madsim::task::spawn(task);
     }
 }
 
 /// The scenario on turmoil at its default tick.
+#[expect(clippy::disallowed_methods, reason = "turmoil is tokio with paused time")]
 fn on_turmoil(seed: u64) {
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -174,38 +134,27 @@ fn on_turmoil(seed: u64) {
         .max_message_latency(Duration::from_millis(LATENCY_MS.end))
         .simulation_duration(Duration::from_secs(3_600))
         .build();
-    sim.host("server", || async {
-        let listener = turmoil::net::TcpListener::bind("0.0.0.0:80").await?;
-        #[expect(clippy::disallowed_methods, reason = "turmoil is tokio with paused time")]
-        let service = TowerToHyperService::new(support::router(|| tokio::time::sleep(HOLD)));
-        loop {
-            let (stream, _) = listener.accept().await?;
-            let serving =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
-            spawn(async move { serving.await.ok() });
+    let clock = Arc::new(SleepClock(tokio::time::sleep));
+    let router = support::router(clock.clone(), HOLD);
+    sim.host("server", move || {
+        let service = TowerToHyperService::new(router.clone());
+        async move {
+            let listener = turmoil::net::TcpListener::bind("0.0.0.0:80").await?;
+            loop {
+                let (stream, _) = listener.accept().await?;
+                let serving =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+                tokio::spawn(async move { serving.await.ok() });
+            }
         }
     });
     for n in 0..AGENTS {
+        let clock = clock.clone();
         sim.client(format!("agent-{n}"), async {
-            let stream = turmoil::net::TcpStream::connect("server:80").await?;
-            let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            spawn(async move { driver.await.ok() });
-            for _ in 0..POLLS {
-                let exchange = async {
-                    sender.ready().await.expect("h1");
-                    let response = sender.send_request(request()).await.expect("h1");
-                    response.into_body().collect().await.expect("a body")
-                };
-                #[expect(clippy::disallowed_methods, reason = "turmoil is tokio with paused time")]
-                tokio::time::timeout(TIMEOUT, exchange).await?;
-            }
+            let connect = || async { Ok(TokioIo::new(turmoil::net::TcpStream::connect("server:80").await?)) };
+            support::agent(pooled(TokioExecutor::new(), connect), clock, POLLS).await;
             Ok(())
         });
     }
     sim.run().expect("a run to its end");
-}
-
-#[expect(clippy::disallowed_methods, reason = "turmoil is tokio with paused time")]
-fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) {
-    tokio::spawn(task);
 }

@@ -32,13 +32,13 @@ fn main() {
 fn simulated(version: Version) {
     let ended = squall_sim::run(1, Keep::Digest, SimTime::from_secs(3_600), |world: &World| {
         world.node("server").start("http", |process| async move {
-            let router = support::router(|| std::future::ready(()));
-            squall_sim::http::serve(process, 80, router).await.expect("a free port");
+            squall_sim::http::serve(process, 80, support::prompt_router()).await.expect("a free port");
         });
         let world = world.clone();
         world.clone().node("agent").start("agent", |process| async move {
+            let (mut http, clock) = (process.http(), process.clock());
             for _ in 0..EXCHANGES {
-                support::poll(&process, version).await;
+                support::poll(&mut http, &clock, version).await;
             }
             world.stop();
         });
@@ -52,7 +52,7 @@ fn duplex(version: Version) {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("tokio");
     runtime.block_on(async {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let service = TowerToHyperService::new(support::router(|| std::future::ready(())));
+        let service = TowerToHyperService::new(support::prompt_router());
         match version {
             Version::HTTP_2 => {
                 let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use http::Version;
 use squall_sim::trace::Keep;
 use squall_sim::{SimTime, World};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -55,9 +54,7 @@ fn bytes_in_use(agents: usize) -> usize {
         support::start_server(world, Duration::from_secs(50));
         for n in 0..agents {
             world.node(&format!("agent-{n}")).start("agent", |process| async move {
-                loop {
-                    support::poll(&process, Version::HTTP_11).await;
-                }
+                support::agent(process.http(), process.clock(), usize::MAX).await;
             });
         }
         let (world, seen) = (world.clone(), seen.clone());

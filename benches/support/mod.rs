@@ -3,15 +3,16 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
 use http::{Request, Version};
 use http_body_util::BodyExt;
-use squall_protocol::{Clock, clock};
+use squall_protocol::{Clock, Http, clock};
 use squall_sim::trace::Keep;
-use squall_sim::{Ended, Process, SimTime, World};
+use squall_sim::{Ended, SimTime, World};
 use tower::Service;
 
 /// Agents of the reference scenario.
@@ -31,15 +32,12 @@ const ROUNDS: usize = 15;
 /// What the server answers.
 pub const MESSAGE: &str = r#"{"messageId":1,"messageType":"none","body":""}"#;
 
-/// The server of the reference scenario; `hold` ends when a poll has been held long enough.
-pub fn router<F>(hold: impl Fn() -> F + Clone + Send + Sync + 'static) -> Router
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+/// The server of the reference scenario, which holds each poll for `hold`.
+pub fn router(clock: Arc<dyn Clock>, hold: Duration) -> Router {
     Router::new().route(
         "/message",
         get(move || {
-            let held = hold();
+            let held = clock.sleep(hold);
             async move {
                 held.await;
                 MESSAGE
@@ -48,17 +46,35 @@ where
     )
 }
 
-/// Runs `agents` agents with `polls` polls each, and `watch` beside them once all are under way.
+/// A server that answers at once.
+pub fn prompt_router() -> Router {
+    Router::new().route("/message", get(async || MESSAGE))
+}
+
+/// An agent of the reference scenario: it polls, one poll after the other.
+pub async fn agent(mut http: Http, clock: Arc<dyn Clock>, polls: usize) {
+    for _ in 0..polls {
+        poll(&mut http, &clock, Version::HTTP_11).await;
+    }
+}
+
+/// One poll through the seams, with the agent's time-out.
+pub async fn poll(http: &mut Http, clock: &dyn Clock, version: Version) {
+    let request = Request::get("http://server:80/message").version(version);
+    let request = request.body(squall_protocol::http::empty()).expect("a valid request");
+    let exchange = async { http.call(request).await.expect("an answer").into_body().collect().await.expect("a body") };
+    clock::timeout(clock, TIMEOUT, exchange).await.expect("in time");
+}
+
+/// Runs `agents` agents with `polls` polls each.
 pub fn world(seed: u64, agents: usize, polls: usize, hold: Duration) -> Ended {
     let ended = squall_sim::run(seed, Keep::Digest, SimTime::from_secs(100_000), |world: &World| {
         start_server(world, hold);
-        let busy = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(agents));
+        let busy = Arc::new(std::sync::atomic::AtomicUsize::new(agents));
         for n in 0..agents {
             let (busy, world) = (busy.clone(), world.clone());
             world.clone().node(&format!("agent-{n}")).start("agent", |process| async move {
-                for _ in 0..polls {
-                    poll(&process, Version::HTTP_11).await;
-                }
+                agent(process.http(), process.clock(), polls).await;
                 if busy.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
                     world.stop();
                 }
@@ -72,28 +88,25 @@ pub fn world(seed: u64, agents: usize, polls: usize, hold: Duration) -> Ended {
 /// Starts the server of the reference scenario.
 pub fn start_server(world: &World, hold: Duration) {
     world.node("server").start("http", |process| async move {
-        let node_clock = process.clock();
-        let router = router(move || node_clock.sleep(hold));
+        let router = router(process.clock(), hold);
         squall_sim::http::serve(process, 80, router).await.expect("a free port");
     });
-}
-
-/// One poll through the `Http` seam, with the agent's time-out.
-pub async fn poll(process: &Process, version: Version) {
-    let request = Request::get("http://server:80/message").version(version);
-    let request = request.body(squall_protocol::http::empty()).expect("a valid request");
-    let mut http = process.http();
-    let exchange = async { http.call(request).await.expect("an answer").into_body().collect().await.expect("a body") };
-    clock::timeout(&process.clock(), TIMEOUT, exchange).await.expect("in time");
 }
 
 /// Prints the median over rounds of what `of` costs, divided by what `to` costs, both measured in turn.
 pub fn print_ratio(name: &str, mut of: impl FnMut(), mut to: impl FnMut()) {
     of();
     to();
-    let mut ratios: Vec<f64> = (0..ROUNDS).map(|_| wall(&mut of).as_secs_f64() / wall(&mut to).as_secs_f64()).collect();
+    let ratio = |_| wall(&mut of).as_secs_f64() / wall(&mut to).as_secs_f64();
+    print_median(name, (0..ROUNDS).map(ratio).collect());
+}
+
+/// Prints the median of some rounds, and on a line of its own how far apart the middle half of them lies.
+pub fn print_median(name: &str, mut ratios: Vec<f64>) {
     ratios.sort_by(f64::total_cmp);
-    println!("ratio {name} {:.3}", ratios[ROUNDS / 2]);
+    let quarter = ratios.len() / 4;
+    println!("ratio {name} {:.3}", ratios[ratios.len() / 2]);
+    println!("spread {name} {:.3} to {:.3}", ratios[quarter], ratios[ratios.len() - 1 - quarter]);
 }
 
 /// How long it takes.
