@@ -1,7 +1,7 @@
 //! The clocks of nodes: each has an offset and a drift of its own, may step, and stands still while suspended.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use squall_protocol::{Clock, Mono};
 
 use crate::effects::{Effects, FaultId};
-use crate::kernel::{Kernel, Sleep, lock};
+use crate::kernel::{Kernel, Sleep};
+use crate::one_thread::OneThread;
 use crate::time::SimTime;
 
 /// Wall time at the beginning of every world: 2026-01-01T00:00:00Z.
@@ -32,7 +33,7 @@ pub fn true_wall(at: SimTime) -> Timestamp {
 #[derive(Clone)]
 pub struct NodeClock {
     kernel: Arc<Kernel>,
-    state: Arc<Mutex<State>>,
+    state: Arc<OneThread<State>>,
 }
 
 /// Readings at the last change of rate; between changes both clocks run on a straight line.
@@ -67,7 +68,7 @@ impl NodeClock {
             suspended: false,
             falsified_by: Vec::new(),
         };
-        Self { kernel, state: Arc::new(Mutex::new(state)) }
+        Self { kernel, state: Arc::new(OneThread::new(state)) }
     }
 
     /// Moves wall time by so many nanoseconds, forward or back. Monotonic time does not notice.
@@ -83,12 +84,12 @@ impl NodeClock {
 
     /// Counts from now on what `fault` falsifies.
     pub(crate) fn falsified_by(&self, fault: FaultId, what: Falsified, effects: &Effects) {
-        lock(&self.state).falsified_by.push((fault, what, effects.clone()));
+        self.state.borrow_mut().falsified_by.push((fault, what, effects.clone()));
     }
 
     /// `fault` falsifies nothing any more.
     pub(crate) fn no_longer_falsified_by(&self, fault: FaultId) {
-        lock(&self.state).falsified_by.retain(|(of, ..)| *of != fault);
+        self.state.borrow_mut().falsified_by.retain(|(of, ..)| *of != fault);
     }
 
     /// While suspended, monotonic time stands still and wall time goes on, as on a laptop whose lid is closed.
@@ -98,13 +99,13 @@ impl NodeClock {
 
     /// How far wall time is ahead of true time, in nanoseconds.
     pub fn wall_ahead_nanos(&self) -> i64 {
-        let state = lock(&self.state);
+        let state = self.state.borrow_mut();
         (state.wall_ahead_nanos + state.gained_nanos(self.kernel.now())) as i64
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let now = self.kernel.now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         state.wall_ahead_nanos += state.gained_nanos(now);
         state.mono_nanos = state.mono_at(now);
         state.at = now;
@@ -124,6 +125,10 @@ impl State {
 
     /// What drift has added to both clocks since the last change.
     fn gained_nanos(&self, now: SimTime) -> i128 {
+        // Nearly always, and a division of 128 bits is slow.
+        if self.drift_ppm == 0 {
+            return 0;
+        }
         i128::from(now.since(self.at).as_nanos() as u64) * i128::from(self.drift_ppm) / PARTS
     }
 
@@ -138,7 +143,7 @@ impl State {
     fn due(&self, now: SimTime, mono_nanos: i128) -> SimTime {
         let missing = (mono_nanos - self.mono_at(now)).max(0);
         let rate = PARTS + i128::from(self.drift_ppm);
-        let nanos = (missing * PARTS + rate - 1) / rate;
+        let nanos = if rate == PARTS { missing } else { (missing * PARTS + rate - 1) / rate };
         now + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -147,13 +152,13 @@ impl Clock for NodeClock {
     fn wall(&self) -> Timestamp {
         self.kernel.step();
         let now = self.kernel.now();
-        lock(&self.state).count_wall_reading();
+        self.state.borrow_mut().count_wall_reading();
         true_wall(now) + SignedDuration::from_nanos(self.wall_ahead_nanos())
     }
 
     fn mono(&self) -> Mono {
         self.kernel.step();
-        let state = lock(&self.state);
+        let state = self.state.borrow_mut();
         state.count_mono_reading();
         let nanos = state.mono_at(self.kernel.now());
         Mono::from_start(Duration::from_nanos(nanos as u64))
@@ -162,7 +167,7 @@ impl Clock for NodeClock {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let now = self.kernel.now();
         let (target, due) = {
-            let state = lock(&self.state);
+            let state = self.state.borrow_mut();
             state.count_mono_reading();
             let target = state.mono_at(now) + duration.as_nanos() as i128;
             (target, state.due(now, target))
@@ -185,7 +190,7 @@ impl Future for ClockSleep {
         loop {
             ready!(Pin::new(&mut self.until_due).poll(cx));
             let kernel = &self.clock.kernel;
-            let due = lock(&self.clock.state).due(kernel.now(), self.target);
+            let due = self.clock.state.borrow_mut().due(kernel.now(), self.target);
             if due <= kernel.now() {
                 return Poll::Ready(());
             }

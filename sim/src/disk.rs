@@ -8,7 +8,7 @@ use bytes::Bytes;
 use squall_protocol::Disk;
 
 use crate::effects::{Effects, FaultId};
-use crate::kernel::lock;
+use crate::mutex::lock;
 
 /// A simulated disk. Handles share it.
 #[derive(Clone, Default)]

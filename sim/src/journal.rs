@@ -1,11 +1,12 @@
 //! Ground truth: every fact, with true time and place.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use squall_protocol::{Fact, Ledger};
 
-use crate::kernel::{Kernel, lock};
+use crate::kernel::Kernel;
+use crate::one_thread::OneThread;
 use crate::time::SimTime;
 use crate::trace::{NodeId, Trace, What, hash};
 
@@ -26,7 +27,7 @@ pub struct Entry {
 pub(crate) struct Journal {
     kernel: Arc<Kernel>,
     trace: Arc<Trace>,
-    entries: Arc<Mutex<Vec<Entry>>>,
+    entries: Arc<OneThread<Vec<Entry>>>,
 }
 
 impl Journal {
@@ -38,11 +39,11 @@ impl Journal {
         let at = self.kernel.now();
         let told = serde_json::to_vec(&fact).expect("facts are plain data");
         self.trace.add(at, node, &[6, hash(&told)], || What::Fact { fact: fact.clone() });
-        lock(&self.entries).push(Entry { at, node, fact });
+        self.entries.borrow_mut().push(Entry { at, node, fact });
     }
 
     pub(crate) fn take(&self) -> Vec<Entry> {
-        std::mem::take(&mut lock(&self.entries))
+        std::mem::take(&mut self.entries.borrow_mut())
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::panic;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
@@ -19,7 +19,7 @@ use slab::Slab;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::engine::Engine;
-pub(crate) use crate::mutex::lock;
+use crate::one_thread::OneThread;
 use crate::panics::{self, Thrown};
 use crate::time::SimTime;
 use crate::timers::{TimerKey, Timers};
@@ -59,25 +59,39 @@ pub enum Halt {
     },
 }
 
-/// Something that a timer sets off without a task of its own.
+/// What timers set off that belong to no task.
 pub(crate) trait Fire: Send + Sync {
-    /// The timer is due.
-    fn fire(&self, token: u64);
+    /// A timer is due.
+    fn fire(&self, token: Token);
+}
+
+/// Tells whoever timers set off what is due: words of its own choice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub(crate) slot: u32,
+    pub(crate) what: u32,
+    pub(crate) id: u64,
 }
 
 enum Due {
     Wake(Waker),
-    Fire(Arc<dyn Fire>, u64),
+    Fire(Token),
 }
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Task {
     /// `None` while it is being polled.
-    future: Option<TaskFuture>,
+    running: Option<Running>,
     process: ProcessId,
     name: Arc<str>,
     wake: Arc<TaskWake>,
+}
+
+/// What a task is polled with.
+struct Running {
+    future: TaskFuture,
+    waker: Waker,
 }
 
 #[derive(Default)]
@@ -93,8 +107,8 @@ struct Process {
 #[derive(Default)]
 struct Tasks {
     all: Slab<Task>,
-    processes: BTreeMap<ProcessId, Process>,
-    process_next: u32,
+    /// By their ids; one that has ended leaves its place empty.
+    processes: Vec<Option<Box<Process>>>,
     /// How many tasks each name had: tells two tasks of one name apart.
     named: BTreeMap<Arc<str>, u64>,
 }
@@ -106,12 +120,27 @@ pub(crate) struct Kernel {
     steps: AtomicU64,
     steps_all: AtomicU64,
     order_seed: u64,
-    timers: Mutex<Timers<Due>>,
-    tasks: Mutex<Tasks>,
+    timers: OneThread<Timers<Due>>,
+    tasks: OneThread<Tasks>,
     ready: Arc<Ready>,
     /// The process whose task is being polled.
-    current: Mutex<ProcessId>,
-    halt: Mutex<Option<Halt>>,
+    current: AtomicU32,
+    halt: OneThread<Option<Halt>>,
+    target: OnceLock<Weak<dyn Fire>>,
+}
+
+impl Tasks {
+    /// A task's name, shared with the others of that name, and how many there have been with it.
+    fn next_of(&mut self, name: &str) -> (Arc<str>, u64) {
+        let name = self.named.get_key_value(name).map_or_else(|| name.into(), |(known, _)| known.clone());
+        let count = self.named.entry(name.clone()).or_default();
+        *count += 1;
+        (name, *count)
+    }
+
+    fn process(&mut self, id: ProcessId) -> Option<&mut Process> {
+        self.processes.get_mut(id.0 as usize)?.as_deref_mut()
+    }
 }
 
 impl Kernel {
@@ -121,11 +150,12 @@ impl Kernel {
             steps: AtomicU64::new(0),
             steps_all: AtomicU64::new(0),
             order_seed,
-            timers: Mutex::default(),
-            tasks: Mutex::default(),
+            timers: OneThread::default(),
+            tasks: OneThread::default(),
             ready: Arc::default(),
-            current: Mutex::new(ProcessId::WORLD),
-            halt: Mutex::default(),
+            current: AtomicU32::new(ProcessId::WORLD.0),
+            halt: OneThread::default(),
+            target: OnceLock::new(),
         });
         kernel.new_process();
         kernel
@@ -138,37 +168,30 @@ impl Kernel {
 
     /// Makes room for the tasks of a new process.
     pub(crate) fn new_process(&self) -> ProcessId {
-        let mut tasks = lock(&self.tasks);
-        let id = ProcessId(tasks.process_next);
-        tasks.process_next += 1;
-        tasks.processes.insert(id, Process::default());
-        id
+        let processes = &mut self.tasks.borrow_mut().processes;
+        let id = u32::try_from(processes.len()).expect("fewer than four thousand million processes");
+        processes.push(Some(Box::default()));
+        ProcessId(id)
     }
 
     /// Runs `future` as a task of `process`; it is dropped at once if the process is gone.
     pub(crate) fn spawn(&self, process: ProcessId, name: &str, future: impl Future<Output = ()> + Send + 'static) {
         let future: TaskFuture = Box::pin(future);
         let wake = {
-            let mut tasks = lock(&self.tasks);
-            if !tasks.processes.contains_key(&process) {
+            let mut tasks = self.tasks.borrow_mut();
+            if tasks.process(process).is_none() {
                 drop(tasks);
                 return drop(future);
             }
-            let name: Arc<str> = name.into();
-            let ordinal = tasks.named.entry(name.clone()).or_default();
-            *ordinal += 1;
-            let key = xxh3_64_with_seed(name.as_bytes(), self.order_seed ^ *ordinal);
+            let (name, ordinal) = tasks.next_of(name);
+            let key = xxh3_64_with_seed(name.as_bytes(), self.order_seed ^ ordinal);
             let entry = tasks.all.vacant_entry();
             let id = entry.key();
-            let wake = Arc::new(TaskWake {
-                id,
-                key,
-                wakes: AtomicU64::new(0),
-                queued: AtomicBool::new(false),
-                ready: self.ready.clone(),
-            });
-            entry.insert(Task { future: Some(future), process, name, wake: wake.clone() });
-            tasks.processes.get_mut(&process).expect("checked above").tasks.insert(id);
+            let (wakes, queued) = (AtomicU64::new(0), AtomicBool::new(false));
+            let wake = Arc::new(TaskWake { id, key, wakes, queued, ready: self.ready.clone() });
+            let running = Running { future, waker: wake.clone().into() };
+            entry.insert(Task { running: Some(running), process, name, wake: wake.clone() });
+            tasks.process(process).expect("checked above").tasks.insert(id);
             wake
         };
         wake.wake();
@@ -177,8 +200,8 @@ impl Kernel {
     /// Makes `thing` live as long as the process does; it is dropped at once if the process is gone.
     pub(crate) fn entrust(&self, process: ProcessId, thing: impl Any + Send) {
         let thing: Box<dyn Any + Send> = Box::new(thing);
-        let mut tasks = lock(&self.tasks);
-        match tasks.processes.get_mut(&process) {
+        let mut tasks = self.tasks.borrow_mut();
+        match tasks.process(process) {
             Some(found) => found.belongings.push(thing),
             None => {
                 drop(tasks);
@@ -189,19 +212,19 @@ impl Kernel {
 
     /// Ends a process: all its tasks are dropped where they stand.
     pub(crate) fn kill(&self, process: ProcessId) {
-        let dropped: (Vec<Option<TaskFuture>>, _) = {
-            let mut tasks = lock(&self.tasks);
-            let Some(dead) = tasks.processes.remove(&process) else { return };
-            (dead.tasks.into_iter().map(|id| tasks.all.remove(id).future).collect(), dead.belongings)
+        let dropped: (Vec<Option<Running>>, _) = {
+            let mut tasks = self.tasks.borrow_mut();
+            let Some(dead) = tasks.processes.get_mut(process.0 as usize).and_then(Option::take) else { return };
+            (dead.tasks.into_iter().map(|id| tasks.all.remove(id).running).collect(), dead.belongings)
         };
-        // Outside the lock: futures cancel timers and close connections when they are dropped.
+        // Not while the tasks are borrowed: futures cancel timers and close connections when they are dropped.
         drop(dropped);
     }
 
     /// Stops or resumes polling the tasks of a process. Its timers come late, as on a suspended machine.
     pub(crate) fn freeze(&self, process: ProcessId, frozen: bool) {
-        let mut tasks = lock(&self.tasks);
-        let Some(found) = tasks.processes.get_mut(&process) else { return };
+        let mut tasks = self.tasks.borrow_mut();
+        let Some(found) = tasks.process(process) else { return };
         found.frozen = frozen;
         if !frozen {
             let parked = std::mem::take(&mut found.parked);
@@ -213,12 +236,12 @@ impl Kernel {
 
     /// The process whose task is being polled.
     pub(crate) fn current(&self) -> ProcessId {
-        *lock(&self.current)
+        ProcessId(self.current.load(Ordering::Relaxed))
     }
 
     /// Does the process exist?
     pub(crate) fn is_alive(&self, process: ProcessId) -> bool {
-        lock(&self.tasks).processes.contains_key(&process)
+        self.tasks.borrow_mut().process(process).is_some()
     }
 
     /// Ends at `deadline`, and not before another turn of the executor.
@@ -226,9 +249,14 @@ impl Kernel {
         Sleep { kernel: self.clone(), deadline, timer: None, slept: false }
     }
 
-    /// Calls `target` at `at`.
-    pub(crate) fn fire_at(&self, at: SimTime, target: Arc<dyn Fire>, token: u64) {
-        lock(&self.timers).set(at, Due::Fire(target, token));
+    /// Says whom timers without a task set off.
+    pub(crate) fn fires(&self, target: Weak<dyn Fire>) {
+        self.target.set(target).ok().expect("a kernel has one target");
+    }
+
+    /// Tells the target at `at`.
+    pub(crate) fn fire_at(&self, at: SimTime, token: Token) {
+        self.timers.borrow_mut().set(at, Due::Fire(token));
     }
 
     /// Counts a step of whoever runs. One who takes too many while time stands still is torn out of its loop.
@@ -242,18 +270,19 @@ impl Kernel {
 
     /// Ends the world after the present step.
     pub(crate) fn halt(&self, why: Halt) {
-        lock(&self.halt).get_or_insert(why);
+        self.halt.borrow_mut().get_or_insert(why);
     }
 
     /// Runs until `end` or until something stops the world.
     pub(crate) fn run_until(&self, end: SimTime, engine: &Engine) -> Halt {
+        let target = self.target.get().and_then(Weak::upgrade);
         loop {
             while let Some(turn) = self.ready.take() {
-                if let Some(halt) = self.poll(turn).or_else(|| lock(&self.halt).clone()) {
+                if let Some(halt) = self.poll(turn).or_else(|| self.halt.borrow_mut().clone()) {
                     return halt;
                 }
             }
-            let Some(next) = lock(&self.timers).next_at() else { return Halt::Idle };
+            let Some(next) = self.timers.borrow_mut().next_at() else { return Halt::Idle };
             let now = self.now();
             let at = next.min(end).max(now);
             if at > now {
@@ -265,11 +294,12 @@ impl Kernel {
                 return Halt::End;
             }
             loop {
-                let due = lock(&self.timers).take_due(at);
-                match due {
-                    Some(Due::Wake(waker)) => waker.wake(),
-                    Some(Due::Fire(target, token)) => target.fire(token),
-                    None => break,
+                let due = self.timers.borrow_mut().take_due(at);
+                match (due, &target) {
+                    (Some(Due::Wake(waker)), _) => waker.wake(),
+                    (Some(Due::Fire(token)), Some(target)) => target.fire(token),
+                    (Some(Due::Fire(_)), None) => {}
+                    (None, _) => break,
                 }
             }
         }
@@ -278,13 +308,19 @@ impl Kernel {
     /// Drops everything that is left, so that nothing outlives the world. What panics meanwhile is of no interest: the
     /// world has ended already.
     pub(crate) fn tear_down(&self) {
-        loop {
-            let Some(process) = lock(&self.tasks).processes.keys().next().copied() else { break };
+        // What is dropped may start processes; they come last.
+        let mut next = ProcessId::WORLD;
+        while self.has_had(next) {
             self.forgive_steps();
-            let _ = panics::caught(|| self.kill(process));
+            let _ = panics::caught(|| self.kill(next));
+            next.0 += 1;
         }
-        let timers = std::mem::take(&mut *lock(&self.timers));
+        let timers = std::mem::take(&mut *self.timers.borrow_mut());
         drop(timers);
+    }
+
+    fn has_had(&self, process: ProcessId) -> bool {
+        self.tasks.borrow_mut().processes.len() > process.0 as usize
     }
 
     /// Lets whoever cleans up after an endless loop take steps again.
@@ -294,53 +330,58 @@ impl Kernel {
     }
 
     fn poll(&self, turn: Turn) -> Option<Halt> {
-        let (mut future, wake, process) = {
-            let mut tasks = lock(&self.tasks);
+        let (mut running, process) = {
+            let mut tasks = self.tasks.borrow_mut();
             let Tasks { all, processes, .. } = &mut *tasks;
-            // The task may have ended, and its place may be another task's by now.
-            let task = all.get_mut(turn.id).filter(|task| task.wake.key == turn.key)?;
+            let task = all.get_mut(turn.id).filter(|task| task.is(turn))?;
             task.wake.queued.store(false, Ordering::Relaxed);
-            let home = processes.get_mut(&task.process)?;
+            let home = processes[task.process.0 as usize].as_mut()?;
             if home.frozen {
                 home.parked.push(turn.id);
                 return None;
             }
-            (task.future.take()?, task.wake.clone(), task.process)
+            (task.running.take()?, task.process)
         };
-        *lock(&self.current) = process;
-        let waker = Waker::from(wake.clone());
+        self.current.store(process.0, Ordering::Relaxed);
         let polled = panics::caught(|| {
             self.step();
-            future.as_mut().poll(&mut Context::from_waker(&waker))
+            running.future.as_mut().poll(&mut Context::from_waker(&running.waker))
         });
-        let mut tasks = lock(&self.tasks);
-        // The task may have killed its own process, and its place may be another task's by now.
-        let task = tasks.all.get_mut(turn.id).filter(|task| Arc::ptr_eq(&task.wake, &wake));
+        let mut tasks = self.tasks.borrow_mut();
+        // The task may have killed its own process.
+        let task = tasks.all.get_mut(turn.id).filter(|task| task.is(turn));
         match (polled, task) {
             (Ok(Poll::Pending), Some(task)) => {
-                task.future = Some(future);
+                task.running = Some(running);
                 None
             }
             (Ok(_), task) => {
                 let name = task.map(|task| task.name.clone());
                 if name.is_some() {
                     tasks.all.remove(turn.id);
-                    if let Some(home) = tasks.processes.get_mut(&process) {
+                    if let Some(home) = tasks.process(process) {
                         home.tasks.remove(&turn.id);
                     }
                 }
                 drop(tasks);
-                panics::caught(|| drop(future)).err().map(|thrown| halt_of(name, thrown))
+                panics::caught(|| drop(running)).err().map(|thrown| halt_of(name, thrown))
             }
             (Err(thrown), task) => {
                 let name = task.map(|task| task.name.clone());
                 drop(tasks);
                 self.forgive_steps();
                 // What a panic left behind may panic again when it is dropped. The first one is the one to tell.
-                let _ = panics::caught(|| drop(future));
+                let _ = panics::caught(|| drop(running));
                 Some(halt_of(name, thrown))
             }
         }
+    }
+}
+
+impl Task {
+    /// Is it the task whose turn it is? That may have ended, and its place be another task's by now.
+    fn is(&self, turn: Turn) -> bool {
+        self.wake.key == turn.key
     }
 }
 
@@ -365,11 +406,11 @@ struct Turn {
 
 /// Tasks that are ready at this instant.
 #[derive(Default)]
-struct Ready(Mutex<BinaryHeap<Reverse<Turn>>>);
+struct Ready(OneThread<BinaryHeap<Reverse<Turn>>>);
 
 impl Ready {
     fn take(&self) -> Option<Turn> {
-        lock(&self.0).pop().map(|Reverse(turn)| turn)
+        self.0.borrow_mut().pop().map(|Reverse(turn)| turn)
     }
 }
 
@@ -390,7 +431,7 @@ impl Wake for TaskWake {
         if !self.queued.swap(true, Ordering::Relaxed) {
             let wakes = count(&self.wakes);
             let turn = Turn { order: mix(self.key, wakes), key: self.key, id: self.id };
-            lock(&self.ready.0).push(Reverse(turn));
+            self.ready.0.borrow_mut().push(Reverse(turn));
         }
     }
 }
@@ -428,7 +469,7 @@ impl Future for Sleep {
         }
         this.kernel.step();
         this.slept = true;
-        let mut timers = lock(&this.kernel.timers);
+        let mut timers = this.kernel.timers.borrow_mut();
         match this.timer.and_then(|key| timers.get_mut(key)) {
             Some(Due::Wake(waker)) => waker.clone_from(cx.waker()),
             _ => this.timer = Some(timers.set(this.deadline, Due::Wake(cx.waker().clone()))),
@@ -440,7 +481,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(key) = self.timer {
-            lock(&self.kernel.timers).cancel(key);
+            self.kernel.timers.borrow_mut().cancel(key);
         }
     }
 }

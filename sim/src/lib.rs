@@ -31,6 +31,7 @@ mod meter;
 mod mutex;
 pub mod net;
 pub mod node;
+mod one_thread;
 mod panics;
 pub mod process;
 pub mod random;

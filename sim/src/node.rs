@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use event_listener::Event;
@@ -14,8 +14,9 @@ use crate::clock::NodeClock;
 use crate::disk::SimDisk;
 use crate::effects::FaultId;
 use crate::gateway::{GatewayLayer, Witness};
-use crate::kernel::{Kernel, ProcessId, lock};
+use crate::kernel::{Kernel, ProcessId};
 use crate::net::Listener;
+use crate::one_thread::OneThread;
 use crate::process::Process;
 use crate::trace::{NodeId, What};
 use crate::world::World;
@@ -32,7 +33,7 @@ pub(crate) struct NodeState {
     pub(crate) name: Arc<str>,
     clock: Arc<NodeClock>,
     disk: SimDisk,
-    power: Mutex<Power>,
+    power: OneThread<Power>,
     /// Told whenever the machine boots or goes on.
     pub(crate) changed: Event,
 }
@@ -54,14 +55,14 @@ impl NodeState {
             name: name.into(),
             clock: Arc::new(NodeClock::new(kernel.clone())),
             disk: SimDisk::default(),
-            power: Mutex::default(),
+            power: OneThread::default(),
             changed: Event::new(),
         }
     }
 
     /// Is it a process of this machine?
     pub(crate) fn runs(&self, process: ProcessId) -> bool {
-        lock(&self.power).processes.contains(&process)
+        self.power.borrow_mut().processes.contains(&process)
     }
 }
 
@@ -144,7 +145,7 @@ impl Node {
     pub(crate) fn new_process(&self, name: &str) -> (Process, oneshot::Sender<()>) {
         let kernel = &self.world.inner.kernel;
         let id = kernel.new_process();
-        let mut power = lock(&self.state.power);
+        let mut power = self.state.power.borrow_mut();
         power.processes_ever += 1;
         if power.down {
             kernel.kill(id);
@@ -159,7 +160,7 @@ impl Node {
     }
 
     pub(crate) fn process_ended(&self, process: ProcessId) {
-        lock(&self.state.power).processes.remove(&process);
+        self.state.power.borrow_mut().processes.remove(&process);
     }
 
     /// Listens on a port of this machine.
@@ -172,22 +173,22 @@ impl Node {
 
     /// Is the machine running (even if frozen)?
     pub fn is_up(&self) -> bool {
-        !lock(&self.state.power).down
+        !self.state.power.borrow_mut().down
     }
 
     /// Is the machine suspended?
     pub fn is_frozen(&self) -> bool {
-        lock(&self.state.power).frozen
+        self.state.power.borrow_mut().frozen
     }
 
     /// How often the machine has booted after a crash.
     pub fn boots(&self) -> u32 {
-        lock(&self.state.power).boots
+        self.state.power.borrow_mut().boots
     }
 
     /// How many processes it has at present.
     pub fn processes(&self) -> usize {
-        lock(&self.state.power).processes.len()
+        self.state.power.borrow_mut().processes.len()
     }
 
     /// The machine loses power: its processes are gone, the disk forgets what was not synced, its peers hear nothing.
@@ -195,7 +196,7 @@ impl Node {
     /// Returns how many processes were lost.
     pub fn crash(&self) -> usize {
         let processes = {
-            let mut power = lock(&self.state.power);
+            let mut power = self.state.power.borrow_mut();
             if power.down {
                 return 0;
             }
@@ -213,7 +214,7 @@ impl Node {
     /// The machine boots after a crash. Its services start again.
     pub fn boot(&self) {
         {
-            let mut power = lock(&self.state.power);
+            let mut power = self.state.power.borrow_mut();
             if !power.down {
                 return;
             }
@@ -247,7 +248,7 @@ impl Node {
 
     fn set_frozen(&self, frozen: bool) -> usize {
         let processes: Vec<ProcessId> = {
-            let mut power = lock(&self.state.power);
+            let mut power = self.state.power.borrow_mut();
             power.frozen = frozen;
             power.processes.iter().copied().collect()
         };

@@ -13,7 +13,8 @@ use squall_protocol::workers::{Parent, WorkerError};
 use squall_protocol::{Clock, Disk, Http, Ledger, Random, Shutdown, Worker, Workers};
 
 use crate::http::client;
-use crate::kernel::{ProcessId, lock};
+use crate::kernel::ProcessId;
+use crate::mutex::lock;
 use crate::net::Listener;
 use crate::node::Node;
 use crate::trace::What;

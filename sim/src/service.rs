@@ -12,7 +12,7 @@ use squall_protocol::facts::Agent;
 use squall_protocol::supervise::Exit;
 use squall_protocol::{Fact, Restart, Supervise};
 
-use crate::kernel::lock;
+use crate::mutex::lock;
 use crate::node::Node;
 use crate::process::Process;
 

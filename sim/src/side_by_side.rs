@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 
-use crate::kernel::lock;
+use crate::mutex::lock;
 
 /// How many pieces a fast thread may be ahead of the slowest: bounds what waits for its turn to be handed over.
 const AHEAD_MAX: u64 = 1_024;

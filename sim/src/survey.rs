@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::fault::Inhabitants;
-use crate::kernel::lock;
+use crate::mutex::lock;
 use crate::time::SimTime;
 use crate::trace::Keep;
 use crate::world::{self, World};

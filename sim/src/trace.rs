@@ -1,11 +1,9 @@
 //! Every event of a world, folded into a running digest and, when asked for, kept for a reader.
 
-use std::sync::Mutex;
-
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::kernel::lock;
+use crate::one_thread::OneThread;
 use crate::time::SimTime;
 
 /// Names a node of a world; the world itself is node 0.
@@ -81,7 +79,7 @@ pub enum Keep {
 #[derive(Debug)]
 pub struct Trace {
     keep: Keep,
-    state: Mutex<State>,
+    state: OneThread<State>,
 }
 
 #[derive(Debug, Default)]
@@ -94,12 +92,12 @@ struct State {
 impl Trace {
     /// An empty trace.
     pub(crate) fn new(keep: Keep) -> Self {
-        Self { keep, state: Mutex::default() }
+        Self { keep, state: OneThread::default() }
     }
 
     /// Adds an event: `key` is what goes into the digest, `what` is only called for when events are kept.
     pub(crate) fn add(&self, at: SimTime, node: NodeId, key: &[u64], what: impl FnOnce() -> What) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let mut head = [0_u8; 48];
         debug_assert!(key.len() <= 4, "an event's key is at most four words");
         head[0..8].copy_from_slice(&at.as_nanos().to_le_bytes());
@@ -119,18 +117,18 @@ impl Trace {
     pub(crate) fn note(&self, at: SimTime, node: NodeId, what: impl FnOnce() -> What) {
         if self.keep == Keep::Events {
             let what = what();
-            lock(&self.state).events.push(Event { at, node, what });
+            self.state.borrow_mut().events.push(Event { at, node, what });
         }
     }
 
     /// The digest of everything so far, as 16 hexadecimal digits.
     pub fn digest(&self) -> String {
-        format!("{:016x}", lock(&self.state).digest)
+        format!("{:016x}", self.state.borrow_mut().digest)
     }
 
     /// How many events went into the digest.
     pub fn count(&self) -> u64 {
-        lock(&self.state).count
+        self.state.borrow_mut().count
     }
 
     /// Are events kept?
@@ -140,7 +138,7 @@ impl Trace {
 
     /// Takes the kept events out.
     pub(crate) fn take_events(&self) -> Vec<Event> {
-        std::mem::take(&mut lock(&self.state).events)
+        std::mem::take(&mut self.state.borrow_mut().events)
     }
 }
 

@@ -1,7 +1,6 @@
 //! A world: nodes, the network between them, a journal and a trace, all drawn from one seed.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand_chacha::ChaCha8Rng;
@@ -12,10 +11,11 @@ use crate::engine::Engine;
 use crate::fault::inject::SystemFaults;
 use crate::gateway::Rules;
 use crate::journal::{Entry, Journal, NodeLedger};
-use crate::kernel::{Halt, Kernel, ProcessId, Sleep, lock};
+use crate::kernel::{Halt, Kernel, ProcessId, Sleep};
 use crate::meter::Meter;
 use crate::net::{LinkProfile, Net};
 use crate::node::{Node, NodeState};
+use crate::one_thread::OneThread;
 use crate::panics;
 use crate::random::Streams;
 use crate::service::Service;
@@ -68,11 +68,11 @@ pub(crate) struct Inner {
     pub(crate) trace: Arc<Trace>,
     pub(crate) journal: Journal,
     pub(crate) effects: Effects,
-    pub(crate) nodes: Mutex<Vec<Arc<NodeState>>>,
+    pub(crate) nodes: OneThread<Vec<Arc<NodeState>>>,
     pub(crate) rules: Rules,
-    services: Mutex<Vec<Service>>,
-    pub(crate) system_faults: Mutex<SystemFaults>,
-    meter: Mutex<Meter>,
+    services: OneThread<Vec<Service>>,
+    pub(crate) system_faults: OneThread<SystemFaults>,
+    meter: OneThread<Meter>,
     requests: AtomicU64,
     exchanges: AtomicU64,
 }
@@ -91,11 +91,11 @@ impl World {
             streams,
             trace,
             effects,
-            nodes: Mutex::default(),
+            nodes: OneThread::default(),
             rules,
-            services: Mutex::default(),
-            system_faults: Mutex::default(),
-            meter: Mutex::default(),
+            services: OneThread::default(),
+            system_faults: OneThread::default(),
+            meter: OneThread::default(),
             requests: AtomicU64::new(0),
             exchanges: AtomicU64::new(0),
         };
@@ -121,7 +121,7 @@ impl World {
 
     /// Adds a machine. Its name is also the name of its host in the network.
     pub fn node(&self, name: &str) -> Node {
-        let mut nodes = lock(&self.inner.nodes);
+        let mut nodes = self.inner.nodes.borrow_mut();
         let id = NodeId(u32::try_from(nodes.len()).expect("fewer than four thousand million nodes"));
         self.inner.net.attach(id, name);
         nodes.push(Arc::new(NodeState::new(id, name, &self.inner.kernel)));
@@ -131,36 +131,36 @@ impl World {
 
     /// The machine of this name.
     pub fn find(&self, name: &str) -> Option<Node> {
-        let state = lock(&self.inner.nodes).iter().find(|state| &*state.name == name)?.clone();
+        let state = self.inner.nodes.borrow_mut().iter().find(|state| &*state.name == name)?.clone();
         Some(Node { world: self.clone(), state })
     }
 
     /// Every machine's name, by [`NodeId`]; the first is the world itself.
     pub fn node_names(&self) -> Vec<String> {
-        lock(&self.inner.nodes).iter().map(|state| state.name.to_string()).collect()
+        self.inner.nodes.borrow_mut().iter().map(|state| state.name.to_string()).collect()
     }
 
     pub(crate) fn node_of(&self, id: NodeId) -> Node {
-        Node { world: self.clone(), state: lock(&self.inner.nodes)[id.0 as usize].clone() }
+        Node { world: self.clone(), state: self.inner.nodes.borrow_mut()[id.0 as usize].clone() }
     }
 
     pub(crate) fn node_name(&self, node: NodeId) -> Arc<str> {
-        lock(&self.inner.nodes)[node.0 as usize].name.clone()
+        self.inner.nodes.borrow_mut()[node.0 as usize].name.clone()
     }
 
     pub(crate) fn register(&self, service: &Service) {
-        lock(&self.inner.services).push(service.clone());
+        self.inner.services.borrow_mut().push(service.clone());
     }
 
     /// The service of this name on the machine of this name.
     pub fn service(&self, node: &str, name: &str) -> Option<Service> {
-        let services = lock(&self.inner.services);
+        let services = self.inner.services.borrow_mut();
         services.iter().find(|service| service.node().name() == node && service.name() == name).cloned()
     }
 
     /// Every service: its machine's name and its own.
     pub fn service_names(&self) -> Vec<(String, String)> {
-        let services = lock(&self.inner.services);
+        let services = self.inner.services.borrow_mut();
         services.iter().map(|service| (service.node().name().to_owned(), service.name().to_owned())).collect()
     }
 
@@ -218,11 +218,11 @@ impl World {
     /// The machine whose process is running; the world's own node when none is.
     pub(crate) fn running_node(&self) -> NodeId {
         let process = self.inner.kernel.current();
-        lock(&self.inner.nodes).iter().find(|node| node.runs(process)).map_or(NodeId::WORLD, |node| node.id)
+        self.inner.nodes.borrow_mut().iter().find(|node| node.runs(process)).map_or(NodeId::WORLD, |node| node.id)
     }
 
     pub(crate) fn next_request(&self, from: NodeId) -> u64 {
-        lock(&self.inner.meter).seen(from, self.now());
+        self.inner.meter.borrow_mut().seen(from, self.now());
         self.inner.requests.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -232,7 +232,7 @@ impl World {
 
     fn end(&self, halt: Halt) -> Ended {
         let inner = &self.inner;
-        for fact in lock(&inner.meter).facts(&self.node_names()) {
+        for fact in inner.meter.borrow_mut().facts(&self.node_names()) {
             self.record(fact);
         }
         let ended = Ended {
@@ -248,8 +248,8 @@ impl World {
         inner.kernel.tear_down();
         // Both refer to the world.
         let (services, system_faults) = (&inner.services, &inner.system_faults);
-        drop((std::mem::take(&mut *lock(services)), std::mem::take(&mut *lock(system_faults))));
-        lock(&inner.nodes).clear();
+        drop((std::mem::take(&mut *services.borrow_mut()), std::mem::take(&mut *system_faults.borrow_mut())));
+        inner.nodes.borrow_mut().clear();
         ended
     }
 }

@@ -48,7 +48,7 @@ impl World {
     /// Carries out faults of this name by `handler`, which is called when such a fault begins and when it ends, and which
     /// counts what they change in [`World::effects`].
     pub fn on_system_fault(&self, name: &str, handler: impl Fn(SystemFault<'_>) + Send + Sync + 'static) {
-        lock(&self.inner.system_faults).insert(name.to_owned(), Arc::new(handler));
+        self.inner.system_faults.borrow_mut().insert(name.to_owned(), Arc::new(handler));
     }
 
     /// What there is for faults to act on at present.
@@ -56,7 +56,7 @@ impl World {
         Inhabitants {
             nodes: self.node_names().into_iter().skip(1).collect(),
             services: self.service_names().into_iter().collect(),
-            system_faults: lock(&self.inner.system_faults).keys().cloned().collect(),
+            system_faults: self.inner.system_faults.borrow_mut().keys().cloned().collect(),
         }
     }
 
@@ -325,7 +325,7 @@ impl Injection {
     }
 
     fn system(&self, id: FaultId, name: &str, amount: i64, phase: Phase) {
-        let handler = lock(&self.world.inner.system_faults).get(name).cloned();
+        let handler = self.world.inner.system_faults.borrow_mut().get(name).cloned();
         let handler = handler.expect("checked: the system knows the fault");
         let fault = &self.plan.faults[id];
         let lasts_ms = fault.for_ms.min(self.plan.heal_at_ms.saturating_sub(fault.at_ms));

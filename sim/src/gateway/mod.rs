@@ -13,17 +13,19 @@ mod connection;
 mod rules;
 
 use std::fmt::Arguments;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::future::{self, BoxFuture, FutureExt};
 use http::header::{CONNECTION, HeaderValue};
-use http::uri::Uri;
 use http::{Request, Response, Version};
+use pin_project_lite::pin_project;
 use squall_protocol::Clock;
-use tower::{Layer, Service};
+use tower::util::Oneshot;
+use tower::{Layer, Service, ServiceExt};
 
 pub use self::connection::ConnectionControl;
 pub use self::rules::Rules;
@@ -48,25 +50,31 @@ pub struct GatewayLayer {
 }
 
 /// Where a gateway stands, and what it goes by.
+#[derive(Clone)]
 struct Post {
     server: Arc<str>,
     rules: Rules,
     clock: Arc<dyn Clock>,
     witness: Option<Arc<dyn Witness>>,
+    connection: Option<ConnectionControl>,
 }
 
 impl GatewayLayer {
     /// For the server of this name, as fault plans call it, with the clock that dates are told by.
     pub fn new(server: impl Into<Arc<str>>, rules: Rules, clock: Arc<dyn Clock>) -> Self {
-        Self { post: Arc::new(Post { server: server.into(), rules, clock, witness: None }) }
+        Self { post: Arc::new(Post { server: server.into(), rules, clock, witness: None, connection: None }) }
     }
 
     /// Tells `witness` what the gateway does.
     #[must_use]
     pub fn witnessed_by(self, witness: Arc<dyn Witness>) -> Self {
-        let Post { server, rules, clock, .. } = &*self.post;
-        let (server, rules, clock) = (server.clone(), rules.clone(), clock.clone());
-        Self { post: Arc::new(Post { server, rules, clock, witness: Some(witness) }) }
+        Self { post: Arc::new(Post { witness: Some(witness), ..(*self.post).clone() }) }
+    }
+
+    /// For the requests of one connection. Others tell theirs in the extensions of each request.
+    #[must_use]
+    pub fn on_connection(&self, control: ConnectionControl) -> Self {
+        Self { post: Arc::new(Post { connection: Some(control), ..(*self.post).clone() }) }
     }
 }
 
@@ -88,24 +96,88 @@ pub struct Gateway<S> {
 impl<S, B> Service<Request<B>> for Gateway<S>
 where
     S: Service<Request<B>, Response = Response<Body>>,
-    S::Future: Send + 'static,
     S::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+    type Future = Passing<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let passage = Passage::of(&self.post, &request);
-        if let Some(refusal) = passage.arrives() {
-            return future::ready(refusal).boxed();
-        }
-        let answer = self.inner.call(request);
-        async move { passage.leaves(answer.await.map_err(Into::into)?).await }.boxed()
+        Passing::begin(&self.post, request, |request| self.inner.call(request))
+    }
+}
+
+impl<S> Gateway<S> {
+    /// Lets one request pass, to a server of its own.
+    pub(crate) fn pass<B>(&self, request: Request<B>) -> Passing<Oneshot<S, Request<B>>>
+    where
+        S: Service<Request<B>, Response = Response<Body>, Error: Into<BoxError>> + Clone,
+    {
+        Passing::begin(&self.post, request, |request| self.inner.clone().oneshot(request))
+    }
+}
+
+pin_project! {
+    /// A request that passes a gateway; ends with what the caller is to see of the answer.
+    pub struct Passing<F> {
+        #[pin]
+        step: Step<F>,
+    }
+}
+
+pin_project! {
+    #[project = StepProjection]
+    enum Step<F> {
+        /// The gateway answers in the server's place.
+        Refused { answer: Option<Result<Response<Body>, BoxError>> },
+        /// The server has not answered.
+        Asked { #[pin] answer: F, passage: Option<Passage> },
+        /// Something becomes of the answer. That is rare, so only then does it cost an allocation.
+        Spoiled { answer: BoxFuture<'static, Result<Response<Body>, BoxError>> },
+    }
+}
+
+impl<F> Passing<F> {
+    fn begin<B>(post: &Arc<Post>, request: Request<B>, ask: impl FnOnce(Request<B>) -> F) -> Self {
+        let passage = Passage::of(post, &request);
+        let step = match passage.arrives() {
+            Some(refusal) => Step::Refused { answer: Some(refusal) },
+            None => Step::Asked { answer: ask(request), passage: Some(passage) },
+        };
+        Self { step }
+    }
+}
+
+impl<F, E> Future for Passing<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        const OVER: &str = "polled after its end";
+        let mut step = self.project().step;
+        let mut spoiled = match step.as_mut().project() {
+            StepProjection::Refused { answer } => return Poll::Ready(answer.take().expect(OVER)),
+            StepProjection::Spoiled { answer } => return answer.poll_unpin(cx),
+            StepProjection::Asked { answer, passage } => {
+                let response = ready!(answer.poll(cx)).map_err(Into::into)?;
+                let passage = passage.take().expect(OVER);
+                let hits = passage.hits(Moment::Answer);
+                if hits.is_empty() {
+                    return Poll::Ready(Ok(response));
+                }
+                passage.leaves(response, hits).boxed()
+            }
+        };
+        let polled = spoiled.poll_unpin(cx);
+        step.set(Step::Spoiled { answer: spoiled });
+        polled
     }
 }
 
@@ -113,7 +185,8 @@ where
 #[derive(Clone)]
 struct Passage {
     post: Arc<Post>,
-    uri: Uri,
+    /// Copied, or the whole head of the request would stay in memory until it is answered.
+    path: Box<str>,
     version: Version,
     control: Option<ConnectionControl>,
 }
@@ -121,15 +194,20 @@ struct Passage {
 impl Passage {
     fn of<B>(post: &Arc<Post>, request: &Request<B>) -> Self {
         let control = request.extensions().get::<ConnectionControl>().cloned();
-        Self { post: post.clone(), uri: request.uri().clone(), version: request.version(), control }
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str()).into();
+        Self { post: post.clone(), path, version: request.version(), control }
     }
 
     fn path(&self) -> &str {
-        self.uri.path_and_query().map_or("", |path| path.as_str())
+        &self.path
+    }
+
+    fn control(&self) -> Option<&ConnectionControl> {
+        self.control.as_ref().or(self.post.connection.as_ref())
     }
 
     fn caller(&self) -> &str {
-        self.control.as_ref().map_or("", ConnectionControl::caller)
+        self.control().map_or("", ConnectionControl::caller)
     }
 
     /// The rules that hit at this moment, in the order of the plan.
@@ -165,8 +243,8 @@ impl Passage {
     }
 
     /// What becomes of the server's answer.
-    async fn leaves(self, mut response: Response<Body>) -> Result<Response<Body>, BoxError> {
-        for rule in self.hits(Moment::Answer) {
+    async fn leaves(self, mut response: Response<Body>, hits: Vec<Arc<Rule>>) -> Result<Response<Body>, BoxError> {
+        for rule in hits {
             // An earlier rule may have held the answer back until this one was over.
             if rule.is_lifted() {
                 continue;
@@ -223,7 +301,7 @@ impl Passage {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return true;
         }
-        self.control.as_ref().is_some_and(ConnectionControl::wind_down)
+        self.control().is_some_and(ConnectionControl::wind_down)
     }
 }
 

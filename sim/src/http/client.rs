@@ -1,11 +1,11 @@
 //! The HTTP client of a process: connections are reused, and closed with the process.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use http::header::{HOST, HeaderValue};
+use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Request, Response, Version};
 use http_body::Frame;
@@ -18,97 +18,131 @@ use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
-use super::pool::{Found, H2, Opening, Place, Pool};
+use super::pool::{Found, H2, Opening, Pool, ServerId};
 use super::rt::ProcessExecutor;
-use crate::kernel::{Kernel, ProcessId, lock};
+use crate::kernel::{Kernel, ProcessId};
 use crate::net::{Alpn, ConnectError, Stream};
 use crate::node::Node;
+use crate::one_thread::OneThread;
 use crate::trace::What;
 
 /// A new client for a process, whose connections end with it.
 pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
-    let pool = Arc::new(Mutex::new(Pool::default()));
-    let inner = Inner { node: node.clone(), process, pool: Arc::downgrade(&pool) };
-    node.world().inner.kernel.entrust(process, pool);
-    let inner = Arc::new(inner);
-    BoxCloneSyncService::new(service_fn(move |request| {
-        let inner = inner.clone();
-        async move {
-            inner.node.world().inner.kernel.step();
-            let mut told = Told::sent(&inner.node, &request);
-            let answer = inner.send(request).await;
-            told.ended(&answer);
-            answer
-        }
-    }))
+    let client = Arc::new(Client { node: node.clone(), process, pool: OneThread::default() });
+    node.world().inner.kernel.entrust(process, ClosedAtLast(client.clone()));
+    BoxCloneSyncService::new(service_fn(move |request| client.clone().send(request)))
 }
 
-struct Inner {
+/// The client of one process.
+pub(super) struct Client {
     node: Node,
     process: ProcessId,
-    pool: Weak<Mutex<Pool>>,
+    pub(super) pool: OneThread<Pool>,
 }
 
-impl Inner {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
-        let Some(authority) = request.uri().authority().cloned() else {
-            return Err(TransportError::Protocol(format!("{} names no host", request.uri())));
-        };
-        match request.version() {
-            // Boxed, so that the far more common requests over HTTP/1.1 do not carry its size.
-            Version::HTTP_2 => Box::pin(self.send_h2(request, (authority, Alpn::H2))).await,
-            _ => self.send_h1(to_origin_form(request, &authority)?, (authority, Alpn::H1)).await,
-        }
+/// Closes a client's connections when its process ends.
+struct ClosedAtLast(Arc<Client>);
+
+impl Drop for ClosedAtLast {
+    fn drop(&mut self) {
+        // Dropped when the pool is free again: a connection may hold a body that comes from another one.
+        let closed = self.0.pool.borrow_mut().close();
+        drop(closed);
+    }
+}
+
+impl Client {
+    fn kernel(&self) -> &Arc<Kernel> {
+        &self.node.world().inner.kernel
     }
 
-    async fn send_h1(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
-        loop {
-            let idle = self.idle(&place);
-            let reused = idle.is_some();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => H1::open(self.connect(&place).await?).await?,
-            };
-            match connection.exchange(request, &self.pool, &place).await {
-                Ok(response) => return Ok(response),
-                // An idle connection turned out closed before anything was written: nobody saw the request.
-                Err(Failed { unsent: Some(unsent), .. }) if reused => request = unsent,
-                Err(Failed { error, .. }) => return Err(error),
+    async fn send(self: Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, TransportError> {
+        self.kernel().step();
+        let mut told = Told::sent(&self.node, &request);
+        let Some(authority) = request.uri().authority() else {
+            let error = Err(TransportError::Protocol(format!("{} names no host", request.uri())));
+            told.ended(&error);
+            return error;
+        };
+        let server = self.pool.borrow_mut().server(authority);
+        // What is rare is boxed, so that the others do not carry its size: fleets have thousands of them under way.
+        let answer = match request.version() {
+            Version::HTTP_2 => Box::pin(self.send_h2(request, server)).await,
+            _ => {
+                self.to_origin_form(&mut request, server);
+                match self.idle(server) {
+                    Some(idle) => match idle.exchange(request, &self, server).await {
+                        // It turned out closed before anything was written: nobody saw the request.
+                        Err(Failed { unsent: Some(unsent), .. }) => Box::pin(self.send_h1(unsent, server)).await,
+                        done => done.map_err(|failed| failed.error),
+                    },
+                    None => Box::pin(self.send_h1(request, server)).await,
+                }
+            }
+        };
+        told.ended(&answer);
+        answer
+    }
+
+    /// Sends on any connection that is left, or else on a new one.
+    async fn send_h1(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        server: ServerId,
+    ) -> Result<Response<Body>, TransportError> {
+        while let Some(idle) = self.idle(server) {
+            match idle.exchange(request, self, server).await {
+                Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
+                done => return done.map_err(|failed| failed.error),
             }
         }
+        let fresh = H1::open(self.connect(server, Alpn::H1).await?).await?;
+        fresh.exchange(request, self, server).await.map_err(|failed| failed.error)
+    }
+
+    /// HTTP/1.1 names the path in the request line and the host in a header.
+    fn to_origin_form(&self, request: &mut Request<Body>, server: ServerId) {
+        let host = || self.pool.borrow_mut().host(server).clone();
+        request.headers_mut().entry(HOST).or_insert_with(host);
+        *request.version_mut() = Version::HTTP_11;
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
     }
 
     /// An idle connection that is still good.
-    fn idle(&self, place: &Place) -> Option<H1> {
-        let pool = self.pool.upgrade()?;
+    fn idle(&self, server: ServerId) -> Option<H1> {
+        let net = &self.node.world().inner.net;
         loop {
-            // Outside the lock: a connection that is looked at may still send a body that comes from another one.
-            let mut connection = lock(&pool).take(place)?;
-            if connection.is_usable() {
+            // Not while the pool is borrowed: a connection that is looked at may still send a body that comes from
+            // another one.
+            let mut connection = self.pool.borrow_mut().take(server)?;
+            if connection.is_usable(net) {
                 return Some(connection);
             }
         }
     }
 
-    async fn send_h2(&self, mut request: Request<Body>, place: Place) -> Result<Response<Body>, TransportError> {
+    async fn send_h2(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        server: ServerId,
+    ) -> Result<Response<Body>, TransportError> {
         loop {
-            let found = self.pool.upgrade().and_then(|pool| lock(&pool).shared(&place));
+            let found = self.pool.borrow_mut().shared(server);
             let reused = found.is_some();
             let H2 { mut sender, connection } = match found {
                 Some(Found::Open(h2)) => h2,
-                Some(Found::Opening(opening)) => self.opened(&place, opening).await?,
-                None => self.opened(&place, self.open_h2(&place)).await?,
+                Some(Found::Opening(opening)) => self.opened(server, opening).await?,
+                None => self.opened(server, self.open_h2(server)).await?,
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    let kernel = self.node.world().inner.kernel.clone();
+                    let kernel = self.kernel().clone();
                     return Ok(response.map(|incoming| H2Body { incoming, kernel }.boxed_unsync()));
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => {
-                        if let Some(pool) = self.pool.upgrade() {
-                            lock(&pool).forget(&place, connection);
-                        }
+                        self.pool.borrow_mut().forget(server, connection);
                         request = unsent;
                     }
                     _ => return Err(transport_error(failed.error())),
@@ -118,12 +152,12 @@ impl Inner {
     }
 
     /// Opens a connection that all who need one at the same time wait for and share.
-    fn open_h2(&self, place: &Place) -> Opening {
-        let (node, process, of) = (self.node.clone(), self.process, place.clone());
+    fn open_h2(self: &Arc<Self>, server: ServerId) -> Opening {
+        let client = self.clone();
         let opening = async move {
-            let stream = connect(&node, &of).await?;
+            let stream = client.connect(server, Alpn::H2).await?;
             let connection = stream.connection();
-            let kernel = &node.world().inner.kernel;
+            let (kernel, process) = (client.kernel(), client.process);
             let executor = ProcessExecutor { kernel: kernel.clone(), process };
             let (sender, driver) = http2::handshake(executor, stream).await.map_err(|error| transport_error(&error))?;
             kernel.spawn(process, "h2-connection", async move {
@@ -133,59 +167,39 @@ impl Inner {
             Ok(H2 { sender, connection })
         };
         let opening = opening.boxed().shared();
-        if let Some(pool) = self.pool.upgrade() {
-            lock(&pool).opening(place, &opening);
-        }
+        self.pool.borrow_mut().opening(server, &opening);
         opening
     }
 
-    async fn opened(&self, place: &Place, opening: Opening) -> Result<H2, TransportError> {
+    async fn opened(&self, server: ServerId, opening: Opening) -> Result<H2, TransportError> {
         let h2 = opening.await?;
-        if let Some(pool) = self.pool.upgrade() {
-            lock(&pool).opened(place, &h2);
-        }
+        self.pool.borrow_mut().opened(server, &h2);
         Ok(h2)
     }
 
-    async fn connect(&self, place: &Place) -> Result<Stream, TransportError> {
-        connect(&self.node, place).await
+    async fn connect(&self, server: ServerId, alpn: Alpn) -> Result<Stream, TransportError> {
+        let authority: Authority = self.pool.borrow_mut().authority(server).clone();
+        let (host, port) = (authority.host(), authority.port_u16().unwrap_or(80));
+        let connected = self.node.world().inner.net.connect(self.node.id(), host, port, alpn).await;
+        connected.map_err(|error| match error {
+            ConnectError::NoName => TransportError::Dns { host: host.to_owned() },
+            ConnectError::Refused => TransportError::Refused,
+            ConnectError::TimedOut => TransportError::TimedOut,
+        })
     }
-}
-
-async fn connect(node: &Node, place: &Place) -> Result<Stream, TransportError> {
-    let (host, port) = (place.0.host(), place.0.port_u16().unwrap_or(80));
-    let connected = node.world().inner.net.connect(node.id(), host, port, place.1).await;
-    connected.map_err(|error| match error {
-        ConnectError::NoName => TransportError::Dns { host: host.to_owned() },
-        ConnectError::Refused => TransportError::Refused,
-        ConnectError::TimedOut => TransportError::TimedOut,
-    })
-}
-
-/// HTTP/1.1 names the path in the request line and the host in a header.
-fn to_origin_form(mut request: Request<Body>, authority: &Authority) -> Result<Request<Body>, TransportError> {
-    if !request.headers().contains_key(HOST) {
-        let host = HeaderValue::from_str(authority.as_str());
-        let host = host.map_err(|error| TransportError::Protocol(error.to_string()))?;
-        request.headers_mut().insert(HOST, host);
-    }
-    *request.version_mut() = Version::HTTP_11;
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(path);
-    Ok(request)
 }
 
 /// Tells the trace of one request, to its end.
-struct Told {
-    node: Node,
+struct Told<'a> {
+    node: &'a Node,
     id: u64,
     open: bool,
 }
 
-impl Told {
-    fn sent(node: &Node, request: &Request<Body>) -> Self {
+impl<'a> Told<'a> {
+    fn sent(node: &'a Node, request: &Request<Body>) -> Self {
         let id = node.world().next_request(node.id());
-        let told = Self { node: node.clone(), id, open: true };
+        let told = Self { node, id, open: true };
         told.note(|id| What::RequestSent {
             id,
             to: request.uri().authority().map(ToString::to_string).unwrap_or_default(),
@@ -212,7 +226,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for Told<'_> {
     fn drop(&mut self) {
         if self.open {
             self.note(|id| What::RequestDropped { id });

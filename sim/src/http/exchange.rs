@@ -5,26 +5,32 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use squall_protocol::hyper_errors::transport_error;
 use squall_protocol::{Body, TransportError};
 
-use super::pool::{Place, Pool};
-use crate::kernel::lock;
-use crate::net::Stream;
+use super::client::Client;
+use super::pool::ServerId;
+use crate::net::{ConnectionKey, Net, Side, Stream};
+use crate::one_thread::OneThread;
 
 /// A connection and the way to send on it.
 pub(super) struct H1 {
     sender: http1::SendRequest<Body>,
     driver: Driver,
+    key: ConnectionKey,
+    bell: Arc<Bell>,
+    /// Rings the bell: what the driver is polled with.
+    waker: Waker,
 }
 
 enum Driver {
@@ -42,17 +48,25 @@ pub(super) struct Failed {
 impl H1 {
     /// Takes a new connection into use.
     pub(super) async fn open(stream: Stream) -> Result<Self, TransportError> {
+        let key = stream.key();
         let (sender, driver) = http1::handshake(stream).await.map_err(|error| transport_error(&error))?;
-        Ok(Self { sender, driver: Driver::Running(Box::pin(driver)) })
+        let bell = Arc::new(Bell::default());
+        let waker = bell.clone().into();
+        Ok(Self { sender, driver: Driver::Running(Box::pin(driver)), key, bell, waker })
     }
 
     /// Is the idle connection still good? What the peer did meanwhile is noticed here.
-    pub(super) fn is_usable(&mut self) -> bool {
+    pub(super) fn is_usable(&mut self, net: &Net) -> bool {
+        if net.is_quiet(self.key, Side::Client) && self.sender.is_ready() {
+            return true;
+        }
         self.drive(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
     }
 
     /// Writes what was queued and reads what has come, until the connection ends; says how, as often as it is asked.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.bell.hold(cx.waker());
+        let cx = &mut Context::from_waker(&self.waker);
         let ended = match &mut self.driver {
             Driver::Running(driver) => ready!(driver.as_mut().poll(cx)).map_err(|error| transport_error(&error)),
             Driver::Ended(ended) => return Poll::Ready(ended.clone()),
@@ -62,27 +76,41 @@ impl H1 {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn exchange(
+    pub(super) fn exchange(
         mut self,
         request: Request<Body>,
-        pool: &Weak<Mutex<Pool>>,
-        place: &Place,
+        client: &Arc<Client>,
+        server: ServerId,
+    ) -> impl Future<Output = Result<Response<Body>, Failed>> {
+        // Handed over here, so that the future does not carry the request.
+        let answer = self.sender.try_send_request(request);
+        self.answered(answer, client, server)
+    }
+
+    async fn answered(
+        mut self,
+        answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
+        client: &Arc<Client>,
+        server: ServerId,
     ) -> Result<Response<Body>, Failed> {
         let response = {
-            let mut answer = pin!(self.sender.try_send_request(request));
+            let mut answer = pin!(answer);
             poll_fn(|cx| {
-                // The driver first: it writes what was queued and reads what has come.
+                // The driver first: it writes what was queued and reads what has come. The answer comes from it alone.
                 let driven = self.drive(cx);
-                match answer.as_mut().poll(cx) {
+                match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(done) => Poll::Ready(Ok(done)),
-                    Poll::Pending => driven.map(|ended| Err(ended.err().unwrap_or(TransportError::ClosedEarly))),
+                    Poll::Pending => {
+                        self.bell.release();
+                        driven.map(|ended| Err(ended.err().unwrap_or(TransportError::ClosedEarly)))
+                    }
                 }
             })
             .await
         };
         match response {
             Ok(Ok(response)) => {
-                let home = Home { pool: pool.clone(), place: place.clone() };
+                let home = Home { client: client.clone(), server };
                 Ok(response.map(|incoming| Driven::body(incoming, self, home)))
             }
             Ok(Err(mut failed)) => {
@@ -94,10 +122,58 @@ impl H1 {
     }
 }
 
+/// Wakes whoever drives a connection when something comes, and not for what they do to it themselves: hyper's halves of a
+/// connection wake each other, and would send the caller round once more for nothing.
+#[derive(Default)]
+struct Bell {
+    waiting: OneThread<Option<Waker>>,
+    held: AtomicBool,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    /// Somebody drives the connection and looks at everything; until they wait again, they need not be woken.
+    fn hold(&self, waker: &Waker) {
+        self.held.store(true, Ordering::Relaxed);
+        self.rung.store(false, Ordering::Relaxed);
+        let mut waiting = self.waiting.borrow_mut();
+        match &mut *waiting {
+            Some(known) => known.clone_from(waker),
+            None => *waiting = Some(waker.clone()),
+        }
+    }
+
+    /// They wait, and are woken at once if the connection has more to do.
+    fn release(&self) {
+        self.held.store(false, Ordering::Relaxed);
+        if self.rung.load(Ordering::Relaxed) {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        if self.held.load(Ordering::Relaxed) {
+            self.rung.store(true, Ordering::Relaxed);
+        } else if let Some(waker) = &*self.waiting.borrow_mut() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
 /// Where a connection goes back to when its answer has been read.
 struct Home {
-    pool: Weak<Mutex<Pool>>,
-    place: Place,
+    client: Arc<Client>,
+    server: ServerId,
 }
 
 /// A body that polls its connection. When it has been read to the end, the connection goes back to the pool; when it is
@@ -119,10 +195,9 @@ impl Driven {
     }
 
     fn give_back(&mut self) {
-        if let Some((connection, home)) = self.carried.take()
-            && let Some(pool) = home.pool.upgrade()
-        {
-            lock(&pool).put(home.place, connection);
+        if let Some((connection, home)) = self.carried.take() {
+            let unwanted = home.client.pool.borrow_mut().put(home.server, connection);
+            drop(unwanted);
         }
     }
 }
@@ -136,22 +211,35 @@ impl http_body::Body for Driven {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         let this = &mut *self;
-        if let Some((connection, _)) = &mut this.carried
-            && let Poll::Ready(ended) = connection.drive(cx)
+        let unwoken = &mut Context::from_waker(Waker::noop());
+        let mut read = Pin::new(&mut this.incoming).poll_frame(unwoken);
+        // Only now does the connection know that more is wanted.
+        if !matches!(read, Poll::Ready(Some(Ok(_))))
+            && let Some((connection, _)) = &mut this.carried
         {
-            this.broken = ended.err();
-            this.carried = None;
+            if let Poll::Ready(ended) = connection.drive(cx) {
+                this.broken = ended.err();
+                this.carried = None;
+            }
+            if read.is_pending() {
+                read = Pin::new(&mut this.incoming).poll_frame(unwoken);
+            }
         }
         // Of the driver and the body's channel one may only know that the body ended early.
         let why = |told| match (told, &this.broken) {
             (TransportError::ClosedEarly, Some(better)) => better.clone(),
             (told, _) => told,
         };
-        let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+        let frame = match read {
             Poll::Ready(Some(frame)) => Some(frame.map_err(|error| why(transport_error(&error)))),
             Poll::Ready(None) => None,
-            Poll::Pending if this.carried.is_none() => Some(Err(why(TransportError::ClosedEarly))),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => match &this.carried {
+                Some((connection, _)) => {
+                    connection.bell.release();
+                    return Poll::Pending;
+                }
+                None => Some(Err(why(TransportError::ClosedEarly))),
+            },
         };
         if this.incoming.is_end_stream() || frame.is_none() {
             this.give_back();

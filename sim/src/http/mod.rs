@@ -6,5 +6,5 @@ mod pool;
 mod rt;
 mod server;
 
-pub use self::server::{serve, serve_connection};
+pub use self::server::serve;
 pub use crate::gateway::BoxError;

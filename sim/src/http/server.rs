@@ -1,12 +1,11 @@
 //! Serving: a tower service, such as an axum `Router`, behind a port of a node.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use futures_util::TryFutureExt;
-use futures_util::future::MapErr;
 use http::header::{DATE, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,8 +15,9 @@ use tower::util::Oneshot;
 use tower::{Layer, Service, ServiceExt};
 
 use super::rt::ProcessExecutor;
-use crate::gateway::{BoxError, ConnectionControl};
+use crate::gateway::{BoxError, ConnectionControl, Gateway, Passing};
 use crate::net::{Alpn, Stream};
+use crate::one_thread::OneThread;
 use crate::process::Process;
 
 /// Serves `service` on a port of the process's machine, for as long as the process runs, behind the machine's gateway.
@@ -27,37 +27,52 @@ use crate::process::Process;
 /// [`std::io::ErrorKind::AddrInUse`].
 pub async fn serve<S>(process: Process, port: u16, service: S) -> std::io::Result<()>
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
 {
     let mut listener = process.listen(port)?;
-    let clock = process.clock();
-    let dated = service.map_response(move |response| with_date(response, &*clock));
-    let service = process.node().gateway().layer(dated);
+    let calendar = Arc::new(Calendar { clock: process.clock(), latest: OneThread::default() });
+    let dated = service.map_response(move |response| calendar.date(response));
+    let gateway = process.node().gateway();
     loop {
         let stream = listener.accept().await;
-        process.spawn("connection", serve_connection(process.clone(), stream, service.clone()));
+        let control = ConnectionControl::new(process.node().world().node_name(stream.peer()));
+        let service = gateway.on_connection(control.clone()).layer(dated.clone());
+        process.spawn("connection", serve_connection(process.clone(), stream, Guarded(service), control));
     }
 }
 
-fn with_date(mut response: Response<Body>, clock: &dyn Clock) -> Response<Body> {
-    response.headers_mut().entry(DATE).or_insert_with(|| {
-        let date = httpdate::fmt_http_date(SystemTime::from(clock.wall()));
-        HeaderValue::try_from(date).expect("a date is plain text")
-    });
-    response
+/// Writes Date headers. Most answers fall into the same second as the one before.
+struct Calendar {
+    clock: Arc<dyn Clock>,
+    latest: OneThread<Option<(i64, HeaderValue)>>,
+}
+
+impl Calendar {
+    fn date(&self, mut response: Response<Body>) -> Response<Body> {
+        response.headers_mut().entry(DATE).or_insert_with(|| self.now());
+        response
+    }
+
+    fn now(&self) -> HeaderValue {
+        let now = self.clock.wall();
+        let mut latest = self.latest.borrow_mut();
+        match &*latest {
+            Some((second, date)) if *second == now.as_second() => date.clone(),
+            _ => {
+                let date = httpdate::fmt_http_date(SystemTime::from(now));
+                let date = HeaderValue::try_from(date).expect("a date is plain text");
+                *latest = Some((now.as_second(), date.clone()));
+                date
+            }
+        }
+    }
 }
 
 /// Serves one connection, HTTP/1.1 or HTTP/2 as its ends agreed.
-pub async fn serve_connection<S>(process: Process, stream: Stream, service: S)
+async fn serve_connection<S>(process: Process, stream: Stream, service: Guarded<S>, control: ConnectionControl)
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
 {
-    let control = ConnectionControl::new(process.node().world().node_name(stream.peer()));
-    let service = OneShot { service, control: control.clone() };
     // hyper's own Date header comes from a cache of the thread, which outlives the world.
     let ended: Result<(), hyper::Error> = match stream.alpn() {
         Alpn::H1 => pin!(http1::Builder::new().auto_date_header(false).serve_connection(stream, service)).await,
@@ -82,23 +97,18 @@ where
     }
 }
 
-/// A tower service as hyper wants it: a fresh clone for each request.
-struct OneShot<S> {
-    service: S,
-    control: ConnectionControl,
-}
+/// A server behind its gateway as hyper wants it.
+struct Guarded<S>(Gateway<S>);
 
-impl<S> hyper::service::Service<Request<Incoming>> for OneShot<S>
+impl<S> hyper::service::Service<Request<Incoming>> for Guarded<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>> + Clone,
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = MapErr<Oneshot<S, Request<Body>>, fn(S::Error) -> BoxError>;
+    type Future = Passing<Oneshot<S, Request<Body>>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.control.clone());
-        self.service.clone().oneshot(request.map(Body::new)).map_err(Into::into)
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.0.pass(request.map(Body::new))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future;
 
 use super::stream::Alpn;
-use super::{BACKLOG_MAX, Backlog, Condition, Net, Side, Stream, lock};
+use super::{BACKLOG_MAX, Backlog, Condition, Net, Side, Stream};
 use crate::time::SimTime;
 use crate::trace::{NodeId, What};
 
@@ -42,8 +42,8 @@ impl Listener {
     /// The next connection.
     pub async fn accept(&mut self) -> Stream {
         future::poll_fn(|cx| {
-            let mut state = lock(&self.net.state);
-            let host = state.hosts.get_mut(&self.node).filter(|host| host.boot == self.boot);
+            let mut state = self.net.state.borrow_mut();
+            let host = Some(state.host_mut(self.node)).filter(|host| host.boot == self.boot);
             let Some(backlog) = host.and_then(|host| host.listeners.get_mut(&self.port)) else { return Poll::Pending };
             match backlog.waiting.pop_front() {
                 Some(stream) => Poll::Ready(stream),
@@ -59,8 +59,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut state = lock(&self.net.state);
-        let host = state.hosts.get_mut(&self.node).filter(|host| host.boot == self.boot);
+        let mut state = self.net.state.borrow_mut();
+        let host = Some(state.host_mut(self.node)).filter(|host| host.boot == self.boot);
         let closed = host.and_then(|host| host.listeners.remove(&self.port));
         drop(state);
         // Outside the lock: connections that nobody accepted are reset, as on Linux.
@@ -78,8 +78,8 @@ enum Syn {
 impl Net {
     /// Listens on a port; `None` when somebody does already.
     pub(crate) fn listen(self: &Arc<Self>, node: NodeId, port: u16) -> Option<Listener> {
-        let mut state = lock(&self.state);
-        let host = state.hosts.get_mut(&node).expect("every node is attached");
+        let mut state = self.state.borrow_mut();
+        let host = state.host_mut(node);
         if host.listeners.contains_key(&port) {
             return None;
         }
@@ -145,7 +145,7 @@ impl Net {
 
     fn resolve(&self, from: NodeId, name: &str) -> Result<NodeId, ConnectError> {
         self.kernel.step();
-        let state = lock(&self.state);
+        let state = self.state.borrow_mut();
         let to = *state.names.get(name).ok_or(ConnectError::NoName)?;
         match self.met(&state, (from, to), |what| (what == Condition::NoName).then_some(())) {
             Some(()) => Err(ConnectError::NoName),
@@ -155,30 +155,34 @@ impl Net {
 
     /// Takes as long as one packet from one node to another.
     async fn pass(&self, from: NodeId, to: NodeId) {
-        let (_, arrives) = self.passage(&mut lock(&self.state), from, to, 0);
+        let arrives = {
+            let state = &mut *self.state.borrow_mut();
+            let link = self.link(state, from, to);
+            self.passage(state, link, 0).1
+        };
         self.kernel.sleep_until(arrives).await;
     }
 
     /// What the host makes of a SYN, and when its answer is back.
     fn syn_arrives(self: &Arc<Self>, from: NodeId, to: NodeId, port: u16, alpn: Alpn) -> (Syn, SimTime) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if !self.is_open(state, from, to) || !self.is_open(state, to, from) {
             return (Syn::Lost, SimTime::ZERO);
         }
-        let (_, back) = self.passage(state, to, from, 0);
+        let way_back = self.link(state, to, from);
+        let (_, back) = self.passage(state, way_back, 0);
         if self.met(state, (from, to), |what| (what == Condition::Refuse).then_some(())).is_some() {
             return (Syn::Refused, back);
         }
-        match state.hosts.get(&to).and_then(|host| host.listeners.get(&port)).map(|backlog| backlog.waiting.len()) {
+        match state.host(to).listeners.get(&port).map(|backlog| backlog.waiting.len()) {
             None => return (Syn::Refused, back),
             Some(waiting) if waiting >= BACKLOG_MAX => return (Syn::Lost, SimTime::ZERO),
             Some(_) => {}
         }
         let key = self.establish(state, from, to);
         let served = Stream::new(self.clone(), key, Side::Server, alpn, from);
-        let host = state.hosts.get_mut(&to).expect("it was there a moment ago");
-        let backlog = host.listeners.get_mut(&port).expect("it was there a moment ago");
+        let backlog = state.host_mut(to).listeners.get_mut(&port).expect("it was there a moment ago");
         backlog.waiting.push_back(served);
         if let Some(acceptor) = backlog.acceptor.take() {
             acceptor.wake();

@@ -2,21 +2,19 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::delivery::Events;
-use super::{Net, RETRANSMIT_FIRST, State, WINDOW_BYTES, lock};
+use super::{LinkId, Net, RETRANSMIT_FIRST, State, WINDOW_BYTES};
 use crate::effects::FaultId;
 use crate::time::SimTime;
 use crate::trace::NodeId;
 
 /// An end of a connection, and the pipe that it writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Client = 0,
     Server = 1,
 }
@@ -34,17 +32,18 @@ impl Side {
 
 /// Finds a connection, unless it is gone and its slot another one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnectionKey {
+pub(crate) struct ConnectionKey {
     pub(super) slot: usize,
     pub(super) id: u64,
 }
 
 pub(super) struct Connection {
-    pub(super) id: u64,
+    pub(super) key: ConnectionKey,
     pub(super) ends: [End; 2],
     /// `pipes[side]` is what `side` writes.
     pub(super) pipes: [Pipe; 2],
-    pub(super) events: Arc<Events>,
+    /// `links[side]` is what carries it.
+    pub(super) links: [LinkId; 2],
 }
 
 pub(super) struct End {
@@ -70,8 +69,8 @@ pub(super) struct Pipe {
     pub(super) closed: bool,
     /// The writer's machine has reset the connection and sends nothing again.
     pub(super) aborted: bool,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
+    pub(super) reader: Waiting,
+    pub(super) writer: Waiting,
     pub(super) stall: Option<Stall>,
     /// Bytes that arrived without the writer's learning of it: the way back is cut.
     pub(super) unacknowledged: Option<usize>,
@@ -80,6 +79,35 @@ pub(super) struct Pipe {
     pub(super) probe: Option<Probe>,
     /// Which fault resets this pipe after how many further bytes.
     pub(super) reset_left: Option<(FaultId, u64)>,
+}
+
+/// Somebody who waits for something. Mostly it is the same one again, whose waker is kept for that.
+#[derive(Default)]
+pub(super) struct Waiting {
+    known: Option<Waker>,
+    waits: bool,
+}
+
+impl Waiting {
+    fn wait(&mut self, waker: &Waker) {
+        self.waits = true;
+        match &mut self.known {
+            Some(known) => known.clone_from(waker),
+            None => self.known = Some(waker.clone()),
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if std::mem::take(&mut self.waits)
+            && let Some(waker) = &self.known
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
 }
 
 pub(super) struct UnderWay {
@@ -125,8 +153,8 @@ impl Connection {
 
     /// Wakes whoever reads or writes at an end.
     pub(super) fn wake_end(&mut self, side: Side) {
-        self.pipes[side as usize].writer.take().into_iter().for_each(Waker::wake);
-        self.pipes[side.peer() as usize].reader.take().into_iter().for_each(Waker::wake);
+        self.pipes[side as usize].writer.wake();
+        self.pipes[side.peer() as usize].reader.wake();
     }
 }
 
@@ -143,15 +171,7 @@ impl Pipe {
     pub(super) fn arrived(&mut self, data: Bytes) {
         self.unread_bytes += data.len();
         self.unread.push_back(data);
-        self.wake_reader();
-    }
-
-    pub(super) fn wake_reader(&mut self) {
-        self.reader.take().into_iter().for_each(Waker::wake);
-    }
-
-    pub(super) fn wake_writer(&mut self) {
-        self.writer.take().into_iter().for_each(Waker::wake);
+        self.reader.wake();
     }
 
     /// How many more bytes the writer may hand over.
@@ -200,16 +220,16 @@ impl Segment {
 /// What the process at an end can do.
 impl Net {
     /// Makes a connection that both ends know of.
-    pub(super) fn establish(self: &Arc<Self>, state: &mut State, client: NodeId, server: NodeId) -> ConnectionKey {
+    pub(super) fn establish(&self, state: &mut State, client: NodeId, server: NodeId) -> ConnectionKey {
         let id = state.connection_next;
         state.connection_next += 1;
         let end =
-            |node: NodeId| End { node, boot: state.hosts[&node].boot, dropped: false, error: None, error_told: false };
+            |node: NodeId| End { node, boot: state.host(node).boot, dropped: false, error: None, error_told: false };
         let ends = [end(client), end(server)];
-        let slot = state.connections.vacant_key();
-        let key = ConnectionKey { slot, id };
-        let events = Arc::new(Events::new(self, key));
-        state.connections.insert(Connection { id, ends, pipes: Default::default(), events });
+        let links = [self.link(state, client, server), self.link(state, server, client)];
+        let place = state.connections.vacant_entry();
+        let key = ConnectionKey { slot: place.key(), id };
+        place.insert(Connection { key, ends, pipes: Default::default(), links });
         key
     }
 
@@ -221,11 +241,11 @@ impl Net {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Bytes>> {
         self.kernel.step();
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let Some(connection) = state.find(key) else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let (end, pipe) = (&mut connection.ends[side as usize], &mut connection.pipes[side.peer() as usize]);
         if let Some(taken) = pipe.read(room) {
-            pipe.wake_writer();
+            pipe.writer.wake();
             return Poll::Ready(Ok(taken));
         }
         // As on Linux the end of the stream is read before a later reset is.
@@ -235,10 +255,18 @@ impl Net {
         match end.error {
             Some(kind) => Poll::Ready(end.tell(kind).map_or(Ok(Bytes::new()), |error| Err(error.into()))),
             None => {
-                pipe.reader = Some(cx.waker().clone());
+                pipe.reader.wait(cx.waker());
                 Poll::Pending
             }
         }
+    }
+
+    /// Is there nothing for a reader to learn?
+    pub(crate) fn is_quiet(&self, key: ConnectionKey, side: Side) -> bool {
+        self.state.borrow_mut().find(key).is_some_and(|connection| {
+            let pipe = &connection.pipes[side.peer() as usize];
+            connection.ends[side as usize].error.is_none() && pipe.unread.is_empty() && !pipe.finished
+        })
     }
 
     /// Takes what fits of `wanted` bytes; `take` gives the first so many of them.
@@ -251,7 +279,7 @@ impl Net {
         take: impl FnOnce(usize) -> Bytes,
     ) -> Poll<io::Result<usize>> {
         self.kernel.step();
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let Some(connection) = state.find(key) else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let (end, pipe) = (&mut connection.ends[side as usize], &mut connection.pipes[side as usize]);
         if let Some(kind) = end.error {
@@ -262,7 +290,7 @@ impl Net {
         }
         let fits = pipe.room().min(wanted);
         if fits == 0 && wanted > 0 {
-            pipe.writer = Some(cx.waker().clone());
+            pipe.writer.wait(cx.waker());
             if pipe.probe.is_none() {
                 self.probe_after(connection, side, Probe { pause: RETRANSMIT_FIRST, silent_since: None });
             }
@@ -276,7 +304,7 @@ impl Net {
 
     /// Says that nothing more will be written.
     pub(super) fn finish(&self, key: ConnectionKey, side: Side) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         if state.find(key).is_some_and(|connection| connection.ends[side as usize].error.is_none()) {
             self.send_fin(&mut state, key.slot, side);
         }
@@ -293,7 +321,7 @@ impl Net {
     }
 
     fn close(&self, key: ConnectionKey, side: Side, resets: impl FnOnce(&Pipe) -> bool) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let Some(connection) = state.find(key) else { return };
         let end = &mut connection.ends[side as usize];
         if std::mem::replace(&mut end.dropped, true) {
@@ -324,14 +352,15 @@ impl State {
         })
     }
 
-    fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
-        self.connections.get_mut(key.slot).filter(|connection| connection.id == key.id)
+    pub(super) fn find(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections.get_mut(key.slot).filter(|connection| connection.key == key)
     }
 
     /// Does the machine at an end still know of the connection?
     pub(super) fn is_alive(&self, slot: usize, side: Side) -> bool {
         let end = &self.connections[slot].ends[side as usize];
-        self.hosts.get(&end.node).is_some_and(|host| host.up && host.boot == end.boot)
+        let host = self.host(end.node);
+        host.up && host.boot == end.boot
     }
 
     /// Forgets a connection that no process and nothing under way refers to.

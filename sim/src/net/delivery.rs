@@ -1,13 +1,12 @@
 //! What happens to segments between the two ends: they arrive, are sent again, bounce, or are given up.
 
 use std::io;
-use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
 use super::connection::{Connection, ConnectionKey, Pipe, Probe, Segment, Side, Stall, UnderWay};
-use super::{Condition, Net, RETRANSMIT_FIRST, RETRANSMIT_LIMIT, RETRANSMIT_PAUSE_MAX, State, lock};
-use crate::kernel::Fire;
+use super::{Condition, Net, RETRANSMIT_FIRST, RETRANSMIT_LIMIT, RETRANSMIT_PAUSE_MAX, State};
+use crate::kernel::{Fire, Token};
 use crate::time::SimTime;
 use crate::trace::{NodeId, What, hash};
 
@@ -16,35 +15,22 @@ const PIECES_PER_SECOND: u64 = 10;
 /// The least that one piece has: an Ethernet frame's payload without IP and TCP headers.
 const PIECE_BYTES_MIN: u64 = 1460;
 
-/// Timer events of one connection.
-pub(super) struct Events {
-    net: Weak<Net>,
-    key: ConnectionKey,
-}
+/// The low bit of what is due is a side; the bits above it say what is due there, if it is not what it sent.
+const EVENT_RESET: u32 = 2;
+const EVENT_PROBE: u32 = 4;
 
-impl Events {
-    pub(super) fn new(net: &Arc<Net>, key: ConnectionKey) -> Self {
-        Self { net: Arc::downgrade(net), key }
-    }
-}
-
-/// The low bit of an event's token is a side; the bits above it say what is due there, if it is not what it sent.
-const EVENT_RESET: u64 = 2;
-const EVENT_PROBE: u64 = 4;
-
-impl Fire for Events {
-    fn fire(&self, token: u64) {
-        let Some(net) = self.net.upgrade() else { return };
-        let mut state = lock(&net.state);
-        let slot = self.key.slot;
-        if state.connections.get(slot).is_none_or(|connection| connection.id != self.key.id) {
+impl Fire for Net {
+    fn fire(&self, due: Token) {
+        let state = &mut *self.state.borrow_mut();
+        let slot = due.slot as usize;
+        if state.find(ConnectionKey { slot, id: due.id }).is_none() {
             return;
         }
-        let side = Side::BOTH[(token & 1) as usize];
-        match token & !1 {
-            EVENT_RESET => net.reset_bounced(&mut state, slot, side),
-            EVENT_PROBE => net.probe(&mut state, slot, side),
-            _ => net.deliver(&mut state, slot, side),
+        let side = Side::BOTH[(due.what & 1) as usize];
+        match due.what & !1 {
+            EVENT_RESET => self.reset_bounced(state, slot, side),
+            EVENT_PROBE => self.probe(state, slot, side),
+            _ => self.deliver(state, slot, side),
         }
         state.forget_if_over(slot);
     }
@@ -54,10 +40,11 @@ impl Fire for Events {
 impl Net {
     /// Sends data for which there is room.
     pub(super) fn send_data(&self, state: &mut State, slot: usize, side: Side, mut data: Bytes) {
-        let (from, to) = state.connections[slot].way(side);
-        state.connections[slot].pipes[side as usize].under_way_bytes += data.len();
+        let connection = &mut state.connections[slot];
+        connection.pipes[side as usize].under_way_bytes += data.len();
+        let link = connection.links[side as usize];
         if data.len() > PIECE_BYTES_MIN as usize
-            && let Some(rate) = self.rate(state, from, to)
+            && let Some(rate) = self.rate(state, link)
         {
             let piece = (rate / PIECES_PER_SECOND).max(PIECE_BYTES_MIN) as usize;
             while data.len() > piece {
@@ -86,8 +73,8 @@ impl Net {
     }
 
     fn send(&self, state: &mut State, slot: usize, side: Side, segment: Segment) {
-        let (from, to) = state.connections[slot].way(side);
-        let (leaves, arrives) = self.passage(state, from, to, segment.len());
+        let link = state.connections[slot].links[side as usize];
+        let (leaves, arrives) = self.passage(state, link, segment.len());
         let connection = &mut state.connections[slot];
         let pipe = &mut connection.pipes[side as usize];
         let arrives = pipe.under_way.back().map_or(arrives, |before| arrives.max(before.arrives));
@@ -95,7 +82,7 @@ impl Net {
         if std::mem::replace(&mut pipe.looked_after, true) {
             return;
         }
-        if state.hosts[&from].frozen {
+        if state.hosts[connection.ends[side as usize].node.0 as usize].frozen {
             let now = self.kernel.now();
             pipe.stall = Some(Stall { since: now, pause: RETRANSMIT_FIRST, parked: Some(now) });
         } else {
@@ -105,14 +92,20 @@ impl Net {
 
     /// Sets the timer that looks after what `writer` sent.
     fn look_again_at(&self, connection: &Connection, writer: Side, at: SimTime) {
-        self.kernel.fire_at(at, connection.events.clone(), writer as u64);
+        self.fire_at(at, connection, writer as u32);
+    }
+
+    fn fire_at(&self, at: SimTime, connection: &Connection, what: u32) {
+        let ConnectionKey { slot, id } = connection.key;
+        let slot = u32::try_from(slot).expect("fewer than four thousand million connections");
+        self.kernel.fire_at(at, Token { slot, what, id });
     }
 
     /// Sets the timer for the next probe of a reader that has no room.
     pub(super) fn probe_after(&self, connection: &mut Connection, writer: Side, probe: Probe) {
         connection.pipes[writer as usize].probe = Some(probe);
         let at = self.kernel.now() + probe.pause;
-        self.kernel.fire_at(at, connection.events.clone(), EVENT_PROBE | writer as u64);
+        self.fire_at(at, connection, EVENT_PROBE | writer as u32);
     }
 }
 
@@ -129,7 +122,7 @@ impl Net {
         let resent = pipe.stall.is_some();
         let (from, to) = state.connections[slot].way(writer);
         // What has left arrives even if its sender's machine was suspended meanwhile.
-        if (resent && state.hosts[&from].frozen) || !self.is_open(state, from, to) {
+        if (resent && state.host(from).frozen) || !self.is_open(state, from, to) {
             return self.stall(state, slot, writer);
         }
         let now = self.kernel.now();
@@ -147,7 +140,7 @@ impl Net {
         }
         pipe.stall = None;
         if pipe.unacknowledged.take().is_some() {
-            pipe.wake_writer();
+            pipe.writer.wake();
         }
         if let Some(next) = pipe.under_way.front().map(|next| next.arrives) {
             pipe.looked_after = true;
@@ -159,13 +152,13 @@ impl Net {
     fn arrive(&self, state: &mut State, slot: usize, writer: Side, segment: Segment) {
         let reader = writer.peer();
         let (now, (_, to)) = (self.kernel.now(), state.connections[slot].way(writer));
-        let id = state.connections[slot].id;
+        let id = state.connections[slot].key.id;
         match segment {
             Segment::Reset => self.reset_end(state, slot, reader),
             Segment::Fin if state.knows(slot, reader) || state.has_let_go(slot, reader) => {
                 let pipe = &mut state.connections[slot].pipes[writer as usize];
                 pipe.finished = true;
-                pipe.wake_reader();
+                pipe.reader.wake();
                 self.trace.add(now, to, &[2, id], || What::HalfClosed { connection: id });
             }
             Segment::Data(mut data) if state.knows(slot, reader) => {
@@ -187,9 +180,9 @@ impl Net {
 
     /// Answers a segment of a connection that the receiver's machine does not know (any more): a reset goes back.
     fn bounce(&self, state: &mut State, slot: usize, writer: Side) {
-        let (from, to) = state.connections[slot].way(writer);
-        let (_, back) = self.passage(state, to, from, 0);
-        self.kernel.fire_at(back, state.connections[slot].events.clone(), EVENT_RESET | writer as u64);
+        let way_back = state.connections[slot].links[writer.peer() as usize];
+        let (_, back) = self.passage(state, way_back, 0);
+        self.fire_at(back, &state.connections[slot], EVENT_RESET | writer as u32);
     }
 
     fn reset_bounced(&self, state: &mut State, slot: usize, side: Side) {
@@ -237,7 +230,7 @@ impl Net {
         let now = self.kernel.now();
         let resends = state.resends(slot, writer);
         let connection = &mut state.connections[slot];
-        let frozen = state.hosts[&connection.ends[writer as usize].node].frozen;
+        let frozen = state.hosts[connection.ends[writer as usize].node.0 as usize].frozen;
         let pipe = &mut connection.pipes[writer as usize];
         if !resends {
             return pipe.abandon();
@@ -279,12 +272,12 @@ impl Net {
         let (from, to) = state.connections[slot].way(writer);
         let pipe = &mut state.connections[slot].pipes[writer as usize];
         let Some(mut probe) = pipe.probe.take() else { return };
-        if pipe.writer.is_none() || pipe.room() > 0 {
+        if !pipe.writer.waits() || pipe.room() > 0 {
             return;
         }
         let answered_anyway = pipe.under_way_bytes > 0 || pipe.unacknowledged.is_some();
         let now = self.kernel.now();
-        if answered_anyway || state.hosts[&from].frozen {
+        if answered_anyway || state.host(from).frozen {
             // Retransmission finds a silent peer by itself, and a suspended machine asks nothing.
         } else if !self.is_open(state, from, to) || !self.is_open(state, to, from) {
             let since = *probe.silent_since.get_or_insert(now);
@@ -314,7 +307,7 @@ impl Net {
             return;
         }
         end.error = Some(kind);
-        let (node, id) = (end.node, connection.id);
+        let (node, id) = (end.node, connection.key.id);
         connection.pipes[side as usize].abandon();
         connection.wake_end(side);
         self.trace.add(self.kernel.now(), node, &[3, id, kind as u64], || What::Broken {

@@ -13,7 +13,7 @@ mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -22,10 +22,12 @@ use slab::Slab;
 
 pub use self::condition::{Active, Condition};
 pub use self::connect::{ConnectError, Listener};
-use self::connection::{Connection, Side};
+use self::connection::Connection;
+pub(crate) use self::connection::{ConnectionKey, Side};
 pub use self::stream::{Alpn, Stream};
 use crate::effects::{Effects, FaultId};
-use crate::kernel::{Kernel, lock};
+use crate::kernel::Kernel;
+use crate::one_thread::OneThread;
 use crate::random::Streams;
 use crate::time::SimTime;
 use crate::trace::{NodeId, Trace};
@@ -65,14 +67,17 @@ pub struct Net {
     streams: Streams,
     trace: Arc<Trace>,
     effects: Effects,
-    state: Mutex<State>,
+    state: OneThread<State>,
 }
 
 #[derive(Default)]
 struct State {
-    hosts: BTreeMap<NodeId, Host>,
+    /// By the numbers of their nodes.
+    hosts: Vec<Host>,
     names: BTreeMap<Arc<str>, NodeId>,
-    links: BTreeMap<(NodeId, NodeId), Link>,
+    /// Every link that was used, and where it is.
+    links: Vec<Link>,
+    links_by_ends: BTreeMap<(NodeId, NodeId), LinkId>,
     conditions: Vec<Active>,
     connections: Slab<Connection>,
     connection_next: u64,
@@ -97,7 +102,12 @@ struct Backlog {
     acceptor: Option<Waker>,
 }
 
+/// A link's place among all; `None` stands for a machine's way to itself.
+type LinkId = Option<usize>;
+
 struct Link {
+    from: NodeId,
+    to: NodeId,
     profile: LinkProfile,
     random: ChaCha8Rng,
     /// When the last byte accepted so far has left.
@@ -105,6 +115,10 @@ struct Link {
 }
 
 impl Link {
+    fn ends(&self) -> (NodeId, NodeId) {
+        (self.from, self.to)
+    }
+
     fn rate(&self, narrow: Option<u64>) -> Option<u64> {
         self.profile.bandwidth.into_iter().chain(narrow).min()
     }
@@ -112,57 +126,62 @@ impl Link {
 
 impl Net {
     pub(crate) fn new(kernel: Arc<Kernel>, streams: Streams, trace: Arc<Trace>, effects: Effects) -> Arc<Self> {
-        Arc::new(Self { kernel, streams, trace, effects, state: Mutex::default() })
+        Arc::new_cyclic(|net: &Weak<Self>| {
+            kernel.fires(net.clone());
+            Self { kernel, streams, trace, effects, state: OneThread::default() }
+        })
     }
 
     /// Attaches a machine under its name.
     pub(crate) fn attach(&self, node: NodeId, name: &str) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let name: Arc<str> = name.into();
-        state.hosts.insert(node, Host { name: name.clone(), up: true, ..Host::default() });
+        assert_eq!(state.hosts.len(), node.0 as usize, "nodes are attached in the order of their numbers");
+        state.hosts.push(Host { name: name.clone(), up: true, ..Host::default() });
         state.names.insert(name, node);
     }
 
     /// Gives a machine one more name.
     pub(crate) fn alias(&self, node: NodeId, name: &str) {
-        lock(&self.state).names.insert(name.into(), node);
+        self.state.borrow_mut().names.insert(name.into(), node);
     }
 
     /// The machines on which something listens.
     pub(crate) fn listening(&self) -> Vec<NodeId> {
-        let state = lock(&self.state);
-        state.hosts.iter().filter(|(_, host)| !host.listeners.is_empty()).map(|(node, _)| *node).collect()
+        let state = self.state.borrow_mut();
+        let listening = (0..).zip(&state.hosts).filter(|(_, host)| !host.listeners.is_empty());
+        listening.map(|(node, _)| NodeId(node)).collect()
     }
 
     /// Sets what links between two nodes are like, in both directions.
     pub(crate) fn set_profile(&self, a: NodeId, b: NodeId, profile: &LinkProfile) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         for ends in [(a, b), (b, a)] {
             state.profiles.insert(ends, profile.clone());
-            if let Some(link) = state.links.get_mut(&ends) {
-                link.profile = profile.clone();
+            if let Some(Some(link)) = state.links_by_ends.get(&ends).copied() {
+                state.links[link].profile = profile.clone();
             }
         }
     }
 
     /// Sets what links are like for which nothing else is said. It holds for links that were not used yet.
     pub(crate) fn set_default_profile(&self, profile: LinkProfile) {
-        lock(&self.state).default_profile = profile;
+        self.state.borrow_mut().default_profile = profile;
     }
 
     /// Makes something go wrong.
     pub fn impose(&self, condition: Active) {
-        lock(&self.state).conditions.push(condition);
+        self.state.borrow_mut().conditions.push(condition);
     }
 
     /// Ends what a fault made go wrong.
     pub fn lift(&self, fault: FaultId) {
-        lock(&self.state).conditions.retain(|active| active.fault != fault);
+        self.state.borrow_mut().conditions.retain(|active| active.fault != fault);
     }
 
     /// Resets every connection between two sets of nodes (`None`: any), from the middle: both ends notice at once.
     pub fn reset_connections(&self, fault: FaultId, a: Option<NodeId>, b: Option<NodeId>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.borrow_mut();
         let matches = |connection: &Connection| {
             let (x, y) = connection.nodes();
             let either = |n: Option<NodeId>, m: Option<NodeId>| n.is_none_or(|n| n == x) && m.is_none_or(|m| m == y);
@@ -179,8 +198,8 @@ impl Net {
     /// The machine is gone without a word: its peers hear nothing more.
     pub(crate) fn host_down(&self, node: NodeId) {
         let now = self.kernel.now();
-        let mut state = lock(&self.state);
-        let host = state.hosts.get_mut(&node).expect("every node is attached");
+        let mut state = self.state.borrow_mut();
+        let host = state.host_mut(node);
         host.up = false;
         host.boot += 1;
         let listeners = std::mem::take(&mut host.listeners);
@@ -191,13 +210,13 @@ impl Net {
 
     /// The machine is back, and knows nothing of its former connections.
     pub(crate) fn host_up(&self, node: NodeId) {
-        lock(&self.state).hosts.get_mut(&node).expect("every node is attached").up = true;
+        self.state.borrow_mut().host_mut(node).up = true;
     }
 
     /// The machine is suspended, or goes on.
     pub(crate) fn host_frozen(&self, node: NodeId, frozen: bool) {
-        let mut state = lock(&self.state);
-        state.hosts.get_mut(&node).expect("every node is attached").frozen = frozen;
+        let mut state = self.state.borrow_mut();
+        state.host_mut(node).frozen = frozen;
         if !frozen {
             self.resume_sending(&mut state, node);
         }
@@ -205,7 +224,7 @@ impl Net {
 
     /// How many connections exist, half-open ones included.
     pub fn connections(&self) -> usize {
-        lock(&self.state).connections.len()
+        self.state.borrow_mut().connections.len()
     }
 }
 
@@ -222,47 +241,59 @@ impl Net {
     fn is_open(&self, state: &State, from: NodeId, to: NodeId) -> bool {
         let receives = |host: &Host| host.up && !host.frozen;
         from == to
-            || (state.hosts.get(&to).is_some_and(receives)
+            || (receives(state.host(to))
                 && self.met(state, (from, to), |what| (what == Condition::Cut).then_some(())).is_none())
     }
 
-    /// Bytes a second that get from one node to another, if limited.
-    fn rate(&self, state: &mut State, from: NodeId, to: NodeId) -> Option<u64> {
-        if from == to {
-            return None;
-        }
-        let narrow = self.narrowed(state, from, to);
-        self.link(state, from, to).rate(narrow)
+    /// Bytes a second that get over a link, if limited.
+    fn rate(&self, state: &State, link: LinkId) -> Option<u64> {
+        let link = &state.links[link?];
+        link.rate(self.narrowed(state, link))
     }
 
-    fn narrowed(&self, state: &State, from: NodeId, to: NodeId) -> Option<u64> {
-        self.met(state, (from, to), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None })
+    fn narrowed(&self, state: &State, link: &Link) -> Option<u64> {
+        self.met(state, link.ends(), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None })
     }
 
     /// Draws when something of so many bytes that is sent now leaves the sender, and when it arrives.
-    fn passage(&self, state: &mut State, from: NodeId, to: NodeId, bytes: usize) -> (SimTime, SimTime) {
+    fn passage(&self, state: &mut State, link: LinkId, bytes: usize) -> (SimTime, SimTime) {
         let now = self.kernel.now();
-        if from == to {
-            return (now, now + LOOPBACK_LATENCY);
-        }
-        let extra =
-            self.met(state, (from, to), |what| if let Condition::Slow(extra) = what { Some(extra) } else { None });
-        let narrow = self.narrowed(state, from, to);
-        let link = self.link(state, from, to);
+        let Some(place) = link else { return (now, now + LOOPBACK_LATENCY) };
+        let link = &state.links[place];
+        let slow = |what| if let Condition::Slow(extra) = what { Some(extra) } else { None };
+        let extra = self.met(state, link.ends(), slow);
+        let rate = link.rate(self.narrowed(state, link));
+        let link = &mut state.links[place];
         link.free_at = link.free_at.max(now);
-        if let Some(rate) = link.rate(narrow) {
+        if let Some(rate) = rate {
             link.free_at += Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
         }
         let latency = squall_protocol::random::uniform(&mut link.random, link.profile.latency.clone());
         (link.free_at, link.free_at + latency + extra.unwrap_or_default())
     }
 
-    fn link<'a>(&self, state: &'a mut State, from: NodeId, to: NodeId) -> &'a mut Link {
-        let State { hosts, links, profiles, default_profile, .. } = state;
-        links.entry((from, to)).or_insert_with(|| {
+    /// The link from one node to another, which is made when it is first asked for.
+    fn link(&self, state: &mut State, from: NodeId, to: NodeId) -> LinkId {
+        if from == to {
+            return None;
+        }
+        let State { hosts, links, links_by_ends, profiles, default_profile, .. } = state;
+        *links_by_ends.entry((from, to)).or_insert_with(|| {
             let profile = profiles.get(&(from, to)).unwrap_or(default_profile).clone();
-            let random = self.streams.stream(&format!("link:{}->{}", hosts[&from].name, hosts[&to].name));
-            Link { profile, random, free_at: SimTime::ZERO }
+            let name = |node: NodeId| &hosts[node.0 as usize].name;
+            let random = self.streams.stream(&format!("link:{}->{}", name(from), name(to)));
+            links.push(Link { from, to, profile, random, free_at: SimTime::ZERO });
+            Some(links.len() - 1)
         })
+    }
+}
+
+impl State {
+    fn host(&self, node: NodeId) -> &Host {
+        &self.hosts[node.0 as usize]
+    }
+
+    fn host_mut(&mut self, node: NodeId) -> &mut Host {
+        &mut self.hosts[node.0 as usize]
     }
 }
