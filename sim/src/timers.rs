@@ -1,36 +1,28 @@
-//! A heap of timers that can be cancelled.
+//! Timers, in order of time, that can be cancelled.
 //!
-//! Most time-outs are cancelled long before they are due. A cancelled one leaves a dead entry in the heap; when dead
-//! entries outnumber live ones the heap is rebuilt, so its size stays within twice the number of live timers.
+//! Most time-outs are cancelled long before they are due, so a cancelled one leaves nothing behind.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use slab::Slab;
+use std::collections::BTreeMap;
 
 use crate::time::SimTime;
 
-/// Below this many entries a rebuild is not worth it.
-const REBUILD_ENTRIES_MIN: usize = 64;
-
-/// Names a timer until it fires or is cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names a timer until it fires or is cancelled. Timers sort by when they are due, then by when they were set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TimerKey {
-    slot: usize,
+    at: SimTime,
     sequence: u64,
 }
 
 /// Timers that carry a `T` each. Timers of one instant fire in the order in which they were set.
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
-    heap: BinaryHeap<Reverse<(SimTime, u64, usize)>>,
-    live: Slab<(u64, T)>,
+    set: BTreeMap<TimerKey, T>,
     sequence: u64,
 }
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), live: Slab::new(), sequence: 0 }
+        Self { set: BTreeMap::new(), sequence: 0 }
     }
 }
 
@@ -38,45 +30,30 @@ impl<T> Timers<T> {
     /// Sets a timer.
     pub(crate) fn set(&mut self, at: SimTime, carried: T) -> TimerKey {
         self.sequence += 1;
-        let slot = self.live.insert((self.sequence, carried));
-        self.heap.push(Reverse((at, self.sequence, slot)));
-        TimerKey { slot, sequence: self.sequence }
+        let key = TimerKey { at, sequence: self.sequence };
+        self.set.insert(key, carried);
+        key
     }
 
     /// What a timer carries, while it is set.
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
-        self.live.get_mut(key.slot).filter(|(sequence, _)| *sequence == key.sequence).map(|(_, carried)| carried)
+        self.set.get_mut(&key)
     }
 
     /// Cancels a timer; nothing happens if it has fired.
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        self.get_mut(key)?;
-        let (_, carried) = self.live.remove(key.slot);
-        if self.heap.len() > REBUILD_ENTRIES_MIN && self.heap.len() > 2 * self.live.len() {
-            let live = &self.live;
-            self.heap.retain(|Reverse((_, sequence, slot))| live.get(*slot).is_some_and(|(of, _)| of == sequence));
-        }
-        Some(carried)
+        self.set.remove(&key)
     }
 
     /// When the next timer is due.
-    pub(crate) fn next_at(&mut self) -> Option<SimTime> {
-        while let Some(Reverse((at, sequence, slot))) = self.heap.peek().copied() {
-            if self.live.get(slot).is_some_and(|(of, _)| *of == sequence) {
-                return Some(at);
-            }
-            self.heap.pop();
-        }
-        None
+    pub(crate) fn next_at(&self) -> Option<SimTime> {
+        self.set.first_key_value().map(|(key, _)| key.at)
     }
 
     /// Takes the next timer that is due by `now`.
     pub(crate) fn take_due(&mut self, now: SimTime) -> Option<T> {
-        if self.next_at()? > now {
-            return None;
-        }
-        let Reverse((_, _, slot)) = self.heap.pop()?;
-        Some(self.live.remove(slot).1)
+        let next = self.set.first_entry()?;
+        (next.key().at <= now).then(|| next.remove())
     }
 }
 
@@ -107,21 +84,21 @@ mod tests {
     }
 
     #[test]
-    fn a_key_does_not_reach_the_slot_s_next_timer() {
+    fn a_key_does_not_reach_another_timer_of_the_same_instant() {
         let mut timers = Timers::default();
         let old = timers.set(SimTime::from_millis(1), 1);
         timers.take_due(SimTime::from_millis(1));
-        timers.set(SimTime::from_millis(2), 2);
+        timers.set(SimTime::from_millis(1), 2);
         assert_eq!(timers.cancel(old), None);
     }
 
     #[test]
     fn cancelled_time_outs_do_not_pile_up() {
         let mut timers = Timers::default();
-        for n in 0..100_000_u64 {
+        for n in 0..1_000_u64 {
             let key = timers.set(SimTime::from_secs(60 + n), ());
             timers.cancel(key);
         }
-        assert!(timers.heap.len() <= 2 * REBUILD_ENTRIES_MIN, "{} entries", timers.heap.len());
+        assert!(timers.set.is_empty());
     }
 }
