@@ -83,9 +83,11 @@ type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Task {
     /// `None` while it is being polled.
     running: Option<Running>,
-    process: ProcessId,
-    name: Arc<str>,
     wake: Arc<TaskWake>,
+    process: ProcessId,
+    /// As its process is: whoever polls a task need not look at that.
+    frozen: bool,
+    name: Arc<str>,
 }
 
 /// What a task is polled with.
@@ -179,10 +181,10 @@ impl Kernel {
         let future: TaskFuture = Box::pin(future);
         let wake = {
             let mut tasks = self.tasks.borrow_mut();
-            if tasks.process(process).is_none() {
+            let Some(frozen) = tasks.process(process).map(|home| home.frozen) else {
                 drop(tasks);
                 return drop(future);
-            }
+            };
             let (name, ordinal) = tasks.next_of(name);
             let key = xxh3_64_with_seed(name.as_bytes(), self.order_seed ^ ordinal);
             let entry = tasks.all.vacant_entry();
@@ -190,7 +192,7 @@ impl Kernel {
             let (wakes, queued) = (AtomicU64::new(0), AtomicBool::new(false));
             let wake = Arc::new(TaskWake { id, key, wakes, queued, ready: self.ready.clone() });
             let running = Running { future, waker: wake.clone().into() };
-            entry.insert(Task { running: Some(running), process, name, wake: wake.clone() });
+            entry.insert(Task { running: Some(running), wake: wake.clone(), process, frozen, name });
             tasks.process(process).expect("checked above").tasks.insert(id);
             wake
         };
@@ -224,11 +226,15 @@ impl Kernel {
     /// Stops or resumes polling the tasks of a process. Its timers come late, as on a suspended machine.
     pub(crate) fn freeze(&self, process: ProcessId, frozen: bool) {
         let mut tasks = self.tasks.borrow_mut();
-        let Some(found) = tasks.process(process) else { return };
+        let Tasks { all, processes, .. } = &mut *tasks;
+        let Some(found) = processes.get_mut(process.0 as usize).and_then(Option::as_mut) else { return };
         found.frozen = frozen;
+        for id in &found.tasks {
+            all[*id].frozen = frozen;
+        }
         if !frozen {
             let parked = std::mem::take(&mut found.parked);
-            let woken: Vec<_> = parked.into_iter().filter_map(|id| tasks.all.get(id)).map(|t| t.wake.clone()).collect();
+            let woken: Vec<_> = parked.into_iter().filter_map(|id| all.get(id)).map(|t| t.wake.clone()).collect();
             drop(tasks);
             woken.into_iter().for_each(Wake::wake);
         }
@@ -251,7 +257,7 @@ impl Kernel {
 
     /// Says whom timers without a task set off.
     pub(crate) fn fires(&self, target: Weak<dyn Fire>) {
-        self.target.set(target).ok().expect("a kernel has one target");
+        self.target.set(target).expect("a kernel has one target");
     }
 
     /// Tells the target at `at`.
@@ -332,12 +338,11 @@ impl Kernel {
     fn poll(&self, turn: Turn) -> Option<Halt> {
         let (mut running, process) = {
             let mut tasks = self.tasks.borrow_mut();
-            let Tasks { all, processes, .. } = &mut *tasks;
-            let task = all.get_mut(turn.id).filter(|task| task.is(turn))?;
+            let task = tasks.all.get_mut(turn.id).filter(|task| task.is(turn))?;
             task.wake.queued.store(false, Ordering::Relaxed);
-            let home = processes[task.process.0 as usize].as_mut()?;
-            if home.frozen {
-                home.parked.push(turn.id);
+            if task.frozen {
+                let home = task.process;
+                tasks.process(home)?.parked.push(turn.id);
                 return None;
             }
             (task.running.take()?, task.process)
