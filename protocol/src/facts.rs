@@ -105,6 +105,14 @@ pub enum Fact {
     /// The server closed a job without a report: its lease expired, or nobody took it in time.
     JobGivenUp { job: Job, attempt: u32 },
 
+    /// A worker process began on an agent's machine, for an attempt of a job. `owner` is the work that the job is a part
+    /// of; while it has a worker on a machine, the machine is its alone.
+    WorkerBegan { worker: WorkerId, agent: Agent, job: Job, attempt: u32, owner: Job },
+    /// A worker process ended.
+    WorkerEnded { worker: WorkerId },
+    /// A job that builds on what others left began in their workspace: what it found, and what it should have found.
+    WorkspaceEntered { machine: Agent, job: Job, attempt: u32, found: String, expected: String },
+
     /// The server granted a lease on a job.
     LeaseGranted { job: Job, attempt: u32, agent: Agent, until: Until },
     /// The server extended a lease.

@@ -25,6 +25,7 @@ pub mod lease;
 pub mod line;
 #[cfg(feature = "live")]
 pub mod live;
+pub mod lock_store;
 pub mod queue;
 pub mod random;
 pub mod retry;

@@ -2,6 +2,7 @@
 
 use super::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
 use super::artifacts::UsedAsPublished;
+use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent,
     ReportedResultStays,
@@ -13,6 +14,8 @@ use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
 use super::stages::{SlowStageAlerted, StageEnds};
+use super::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
+use super::workspaces::CleanWorkspace;
 use super::{Invariant, Kind, coverage};
 
 /// Every invariant's name, its summary and, with its default bounds, its kind.
@@ -29,6 +32,12 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(ReportedResultStays),
         Box::new(FinishedJobNotFailed),
         Box::new(OldAttemptsSilent::default()),
+        Box::new(OneLiveWorker::default()),
+        Box::new(ExclusiveUse::default()),
+        Box::new(NoEffectAfterEnd::default()),
+        Box::new(CleanWorkspace),
+        Box::new(CancelledOnRequest),
+        Box::new(JobWaitsItsTime::default()),
         Box::new(EffectUnderLease::default()),
         Box::new(LeasedJobNotAborted::default()),
         Box::new(NoLeakedRenewal::default()),

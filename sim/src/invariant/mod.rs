@@ -35,6 +35,7 @@ mod catalogue;
 pub mod coverage;
 mod deadlines;
 mod findings;
+pub mod giving_up;
 pub mod jobs;
 mod judge;
 pub mod leases;
@@ -49,6 +50,8 @@ pub mod stages;
 mod suspensions;
 #[cfg(test)]
 mod testing;
+pub mod workers;
+pub mod workspaces;
 
 pub use catalogue::{catalogue, every_invariant};
 pub use findings::Findings;

@@ -109,6 +109,16 @@ pub fn fact(fact: &Fact) -> String {
             format!("{job} is reported as {} (attempt {attempt}), {taken}", outcome_words(*outcome))
         }
         Fact::JobGivenUp { job, attempt } => format!("the server gives {job} up without a report (attempt {attempt})"),
+        Fact::WorkerBegan { worker, agent, job, attempt, owner } => {
+            format!("{worker} begins on {agent}, for {job} of {owner} (attempt {attempt})")
+        }
+        Fact::WorkerEnded { worker } => format!("{worker} ends"),
+        Fact::WorkspaceEntered { machine, job, attempt, found, expected } if found == expected => {
+            format!("{job} finds the workspace of {machine} as it should be: {found} (attempt {attempt})")
+        }
+        Fact::WorkspaceEntered { machine, job, attempt, found, expected } => {
+            format!("{job} finds in the workspace of {machine} {found:?}, not {expected:?} (attempt {attempt})")
+        }
         Fact::LeaseGranted { job, attempt, agent, until } => {
             format!("{agent} has a lease on {job} until {} (attempt {attempt})", instant(*until))
         }

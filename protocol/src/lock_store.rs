@@ -1,0 +1,229 @@
+//! Locks with a time to live, by value: what Redis makes of `SET key value NX EX ttl` and a compare-and-delete.
+//!
+//! A lock belongs to whoever knows its value. Each taking has a larger token than all before it, for those who fence
+//! with it. A fail-over forgets what the replica had not been told yet, and a restart what had not been written down.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::deadlines::{Deadlines, after};
+
+/// A lock that somebody holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLock<V> {
+    /// What its holder knows it by.
+    pub value: V,
+    /// Larger than the token of every lock that was taken before it.
+    pub token: u64,
+    /// When it was taken.
+    pub since: Timestamp,
+    /// When its time to live ends.
+    pub until: Timestamp,
+}
+
+/// What became of the wish for a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TryLock<V> {
+    /// It is held now, with this token.
+    Taken(u64),
+    /// It was held with the same value before, with this token. Its time to live goes on as it was.
+    ReEntered(u64),
+    /// Another value holds it.
+    Held(HeldLock<V>),
+}
+
+/// The locks of a store.
+#[derive(Clone, Debug)]
+pub struct LockStore<K, V> {
+    locks: BTreeMap<K, HeldLock<V>>,
+    ends: Deadlines<K>,
+    last_token: u64,
+}
+
+impl<K: Ord + Clone, V> Default for LockStore<K, V> {
+    fn default() -> Self {
+        Self { locks: BTreeMap::new(), ends: Deadlines::default(), last_token: 0 }
+    }
+}
+
+impl<K: Ord + Clone, V: PartialEq + Clone> LockStore<K, V> {
+    /// Takes a lock for `life` if nobody holds it. What has ended by `now` must have been taken out with
+    /// [`LockStore::expire`].
+    pub fn try_lock(&mut self, key: K, value: V, life: Duration, now: Timestamp) -> TryLock<V> {
+        match self.locks.get(&key) {
+            Some(held) if held.value == value => TryLock::ReEntered(held.token),
+            Some(held) => TryLock::Held(held.clone()),
+            None => {
+                self.last_token += 1;
+                let lock = HeldLock { value, token: self.last_token, since: now, until: after(now, life) };
+                self.ends.set(key.clone(), lock.until);
+                self.locks.insert(key, lock);
+                TryLock::Taken(self.last_token)
+            }
+        }
+    }
+
+    /// Gives a lock back; whoever does not know its value gives nothing back.
+    pub fn unlock(&mut self, key: &K, value: &V) -> Option<HeldLock<V>> {
+        if self.locks.get(key)?.value != *value {
+            return None;
+        }
+        self.ends.clear(key);
+        self.locks.remove(key)
+    }
+
+    /// Who holds a lock.
+    pub fn get(&self, key: &K) -> Option<&HeldLock<V>> {
+        self.locks.get(key)
+    }
+
+    /// Every lock that is held.
+    pub fn held(&self) -> impl Iterator<Item = (&K, &HeldLock<V>)> {
+        self.locks.iter()
+    }
+
+    /// Takes out one lock whose time to live is over; to be called until it says `None`.
+    pub fn expire(&mut self, now: Timestamp) -> Option<(K, HeldLock<V>)> {
+        let key = self.ends.take_due(now)?;
+        let lock = self.locks.remove(&key)?;
+        Some((key, lock))
+    }
+
+    /// When the next lock will end by itself.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.ends.next()
+    }
+
+    /// Forgets every lock that was taken at `since` or later, as a fail-over to a replica that lags behind does.
+    pub fn forget_since(&mut self, since: Timestamp) -> Vec<(K, HeldLock<V>)> {
+        let lost: Vec<K> =
+            self.locks.iter().filter(|(_, lock)| lock.since >= since).map(|(key, _)| key.clone()).collect();
+        lost.into_iter()
+            .filter_map(|key| {
+                self.ends.clear(&key);
+                self.locks.remove_entry(&key)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    const LIFE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_lock_is_given_back_by_its_value_alone() {
+        let mut store = LockStore::default();
+        assert_eq!(store.try_lock("l", 1, LIFE, at(0)), TryLock::Taken(1));
+        assert_eq!(store.try_lock("l", 1, LIFE, at(5)), TryLock::ReEntered(1));
+        assert!(matches!(store.try_lock("l", 2, LIFE, at(5)), TryLock::Held(held) if held.value == 1));
+        assert_eq!(store.unlock(&"l", &2), None);
+        assert_eq!(store.unlock(&"l", &1).map(|lock| lock.token), Some(1));
+        assert_eq!(store.try_lock("l", 2, LIFE, at(6)), TryLock::Taken(2));
+    }
+
+    #[test]
+    fn re_entering_extends_nothing() {
+        let mut store = LockStore::default();
+        store.try_lock("l", 1, LIFE, at(0));
+        store.try_lock("l", 1, LIFE, at(9));
+        assert_eq!(store.next_end(), Some(at(10)));
+        assert_eq!(store.expire(at(10)).map(|(key, _)| key), Some("l"));
+    }
+
+    #[test]
+    fn a_fail_over_forgets_the_latest() {
+        let mut store = LockStore::default();
+        store.try_lock("old", 1, LIFE, at(0));
+        store.try_lock("new", 1, LIFE, at(5));
+        assert_eq!(store.forget_since(at(4)).into_iter().map(|(key, _)| key).collect::<Vec<_>>(), ["new"]);
+        assert_eq!(store.held().map(|(key, _)| *key).collect::<Vec<_>>(), ["old"]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Lock(u8, u8, u8),
+        Unlock(u8, u8),
+        ForgetSince(u8),
+        Wait(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (0u8..3, 0u8..3, 1u8..9).prop_map(|(key, value, life)| Step::Lock(key, value, life)),
+            2 => (0u8..3, 0u8..3).prop_map(|(key, value)| Step::Unlock(key, value)),
+            1 => (0u8..6).prop_map(Step::ForgetSince),
+            2 => (0u8..6).prop_map(Step::Wait),
+        ];
+        proptest::collection::vec(step, 0..80)
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_map_would_do(steps in steps()) {
+            let mut store: LockStore<u8, u8> = LockStore::default();
+            // Key to value, token, since, until.
+            let mut model: BTreeMap<u8, (u8, u64, i64, i64)> = BTreeMap::new();
+            let (mut now, mut last) = (0i64, 0u64);
+            for step in steps {
+                match step {
+                    Step::Lock(key, value, life) => {
+                        let tried = store.try_lock(key, value, Duration::from_secs(life.into()), at(now));
+                        match model.get(&key) {
+                            Some((held, token, ..)) if *held == value => {
+                                prop_assert_eq!(tried, TryLock::ReEntered(*token));
+                            }
+                            Some((held, ..)) => {
+                                prop_assert!(matches!(tried, TryLock::Held(lock) if lock.value == *held));
+                            }
+                            None => {
+                                let TryLock::Taken(token) = tried else { panic!("{tried:?}") };
+                                prop_assert!(token > last, "tokens grow");
+                                last = token;
+                                model.insert(key, (value, token, now, now + i64::from(life)));
+                            }
+                        }
+                    }
+                    Step::Unlock(key, value) => {
+                        let mine = model.get(&key).is_some_and(|(held, ..)| *held == value);
+                        prop_assert_eq!(store.unlock(&key, &value).is_some(), mine);
+                        if mine {
+                            model.remove(&key);
+                        }
+                    }
+                    Step::ForgetSince(ago) => {
+                        let since = now - i64::from(ago);
+                        let lost = store.forget_since(at(since)).len();
+                        let before = model.len();
+                        model.retain(|_, (.., taken, _)| *taken < since);
+                        prop_assert_eq!(lost, before - model.len());
+                    }
+                    Step::Wait(seconds) => {
+                        now += i64::from(seconds);
+                        while let Some((key, _)) = store.expire(at(now)) {
+                            let (.., until) = model.remove(&key).expect("it was held");
+                            prop_assert!(until <= now);
+                        }
+                        prop_assert!(model.values().all(|(.., until)| *until > now));
+                    }
+                }
+                prop_assert_eq!(store.next_end(), model.values().map(|(.., until)| at(*until)).min());
+                prop_assert_eq!(store.held().count(), model.len());
+                for (key, (value, token, since, until)) in &model {
+                    let lock = HeldLock { value: *value, token: *token, since: at(*since), until: at(*until) };
+                    prop_assert_eq!(store.get(key), Some(&lock));
+                }
+            }
+        }
+    }
+}
