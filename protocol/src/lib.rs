@@ -11,6 +11,7 @@
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
 pub mod actions;
+pub mod bkci;
 pub mod choices;
 pub mod clock;
 pub mod deadlines;
@@ -33,6 +34,8 @@ pub mod session;
 pub mod signal;
 pub mod supervise;
 pub mod token;
+#[cfg(test)]
+mod virtual_clock;
 pub mod workers;
 
 pub use choices::Design;

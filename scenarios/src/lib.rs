@@ -5,8 +5,10 @@
 //! scenarios in which real incidents come out of the simulation by themselves, and the command line.
 
 pub mod actions_idle_runner;
+pub mod bkci_agent_reuse;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod execution;
 pub mod live_journal;
 pub mod prelude;
 pub mod registry;

@@ -3,14 +3,15 @@
 use squall_sim::scenario::Scenario;
 
 use crate::actions_idle_runner::ActionsIdleRunner;
+use crate::bkci_agent_reuse::BkciAgentReuse;
 use crate::serve::Serve;
 
 /// Every scenario there is.
 pub fn scenarios() -> Vec<&'static dyn Scenario> {
-    vec![&ActionsIdleRunner]
+    vec![&ActionsIdleRunner, &BkciAgentReuse]
 }
 
 /// Those of them that have a server to serve on a real port.
 pub fn servers() -> Vec<&'static dyn Serve> {
-    vec![&ActionsIdleRunner]
+    vec![&ActionsIdleRunner, &BkciAgentReuse]
 }

@@ -89,7 +89,7 @@ fn invariants(service: &Parameters) -> Vec<Box<dyn Invariant>> {
         Box::new(OneLiveSession::default()),
         Box::new(LeaseKeptInSession),
         Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
-        Box::new(WaitingJobTaken { bound: redelivery(service) }),
+        Box::new(WaitingJobTaken { bound: redelivery(service), ..WaitingJobTaken::default() }),
         Box::new(NotLockedOut { bound: reconnect(service) }),
     ]
 }

@@ -142,7 +142,7 @@ impl Model for ActionsIdleRunner {
             Box::new(RestartsBounded::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
-            Box::new(WaitingJobTaken { bound: redelivery(service) }),
+            Box::new(WaitingJobTaken { bound: redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
             Box::new(SessionRegained { bound: reconnect(service) }),

@@ -81,11 +81,22 @@ pub struct WaitingJobTaken {
     /// How long a job may wait while there is such an agent, from heal on: a poll, its answer and the waits between
     /// them. Default: 5 minutes.
     pub bound: Duration,
+    /// What jobs wait for that are offered to nobody. Default: [`WaitsFor::AnyAgent`].
+    pub waits_for: WaitsFor,
+}
+
+/// What a job waits for that is offered to no agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Any agent may take it.
+    AnyAgent,
+    /// Something else, such as a lock: it waits for an agent from its offer on.
+    TheAgentItIsOfferedTo,
 }
 
 impl Default for WaitingJobTaken {
     fn default() -> Self {
-        Self { bound: Duration::from_secs(5 * 60) }
+        Self { bound: Duration::from_secs(5 * 60), waits_for: WaitsFor::AnyAgent }
     }
 }
 
@@ -104,7 +115,10 @@ impl Rule for WaitingJobTaken {
         for entry in history.journal {
             let at = entry.at;
             match &entry.fact {
-                Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => waiting.wait(job, None, at, found),
+                Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => match self.waits_for {
+                    WaitsFor::AnyAgent => waiting.wait(job, None, at, found),
+                    WaitsFor::TheAgentItIsOfferedTo => waiting.end(job, at, found),
+                },
                 Fact::JobOffered { job, agent, .. } => waiting.wait(job, Some(agent), at, found),
                 Fact::JobStarted { job, .. }
                 | Fact::JobReported { job, accepted: true, .. }
@@ -371,6 +385,16 @@ mod tests {
             &["b, to which it was offered"],
             facts,
         );
+    }
+
+    #[test]
+    fn a_job_may_wait_for_something_else_than_an_agent() {
+        let rule = WaitingJobTaken { waits_for: WaitsFor::TheAgentItIsOfferedTo, ..WaitingJobTaken::default() };
+        let facts = vec![(1_500, shown_idle("a")), (2_000, queued("j")), (3_000, offered("j", 1, "a"))];
+        let taken = [facts.clone(), vec![(3_100, started("j", 1, "a", "w"))]].concat();
+        holds(&rule, 1, taken);
+        let broken = (3_300, "j", "waiting-job-taken/job");
+        breaks(&rule, broken, &["a, to which it was offered"], facts);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod machine;
 mod script;
-mod time;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,9 +18,9 @@ use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 use uuid::Uuid;
 
+pub use crate::virtual_clock::{VirtualClock, secs};
 pub use machine::*;
 pub use script::*;
-pub use time::*;
 
 use crate::actions::agent::{self, Configuration, CredentialData, Credentials, Machine, SETTINGS_FILE, Settings};
 use crate::actions::choices::Choices;

@@ -1,4 +1,4 @@
-//! Virtual time.
+//! Virtual time, for tests without a world.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -40,6 +40,11 @@ impl VirtualClock {
     /// Starts a process. It goes on whenever something is run.
     pub fn start(&self, process: impl Future<Output = ()> + Send + 'static) {
         self.1.lock().unwrap().push(process.boxed());
+    }
+
+    /// Ends every process that was started.
+    pub fn stop_all(&self) {
+        self.1.lock().unwrap().clear();
     }
 
     fn poll_processes(&self, context: &mut Context<'_>) {

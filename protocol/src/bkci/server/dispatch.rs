@@ -1,0 +1,179 @@
+//! The dispatch: a job is put into the queue of its agent (`TPASingleQueueService.kt`, `TPAQueueService.kt`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::broker::{Event, What};
+use super::pipeline::{Phase, Place, agent_variable};
+use super::redis::{LockName, RedisDown};
+use super::section::{DISPATCH_LOCK, of_agent};
+use super::state::{Row, RowStatus, State};
+use super::{Server, Trouble};
+use crate::bkci::choices::{EnvQueueLock, VariableFailure, VariableRewrite};
+use crate::bkci::wire::AgentStatus;
+use crate::facts::Fact;
+use crate::lock_store::TryLock;
+
+/// Between two tries to dispatch a job (`DispatchRetryMQException`).
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How often it is tried: 12 times a minute for 10 min.
+const TRIES: u32 = 12 * 10;
+/// When somebody looks whether the job's worker has started (`DispatchVMStartupTaskAtom.kt:454`).
+pub(super) const START_CHECK: Duration = Duration::from_secs(210);
+/// The holder of the environment's queue in the journal: the server's process.
+const ENV_QUEUE_HOLDER: &str = "bkci";
+
+impl Server {
+    pub(super) async fn dispatch(&self, event: Event, seq: u32, tries: u32) -> Result<(), Trouble> {
+        let from_environment = self.with(|state, _| {
+            let build = state.meant(&event)?;
+            Some(build.job(build.root_of(seq))?.spec.place == Place::Environment && build.root_of(seq) == seq)
+        });
+        let done = match from_environment {
+            None => return Ok(()),
+            Some(true) => self.in_env_queue(&event, self.put_into_queue(&event, seq)).await,
+            Some(false) => self.put_into_queue(&event, seq).await,
+        };
+        if done != Ok(Put::NotYet) {
+            return done.map(drop);
+        }
+        self.with(|state, now| match tries + 1 < TRIES {
+            true => state.publish(&event.build, What::Dispatch { seq, tries: tries + 1 }, TRY_AGAIN, now),
+            false => state.give_job_up(&event.build, seq, "no agent had room for it in time", now),
+        });
+        Ok(())
+    }
+
+    /// Does `work` while nobody else dispatches to the environment.
+    async fn in_env_queue(
+        &self,
+        event: &Event,
+        work: impl Future<Output = Result<Put, Trouble>>,
+    ) -> Result<Put, Trouble> {
+        let life = match self.0.choices.env_queue_lock {
+            EnvQueueLock::SevenDays => Duration::from_secs(7 * 24 * 3_600),
+            EnvQueueLock::Minute => DISPATCH_LOCK,
+        };
+        let value = format!("{}#{}:{:?}", event.build, event.origin, event.what);
+        let tried = self.with(|state, _| state.redis.try_lock(&LockName::EnvQueue, &value, life, ENV_QUEUE_HOLDER))?;
+        if let TryLock::Held(_) = tried {
+            return Ok(Put::NotYet);
+        }
+        let done = work.await;
+        // What cannot be given back ends by itself, some day.
+        let _ = self.with(|state, _| state.redis.unlock(&LockName::EnvQueue, &value));
+        done
+    }
+
+    async fn put_into_queue(&self, event: &Event, seq: u32) -> Result<Put, Trouble> {
+        let Some(agent) = self.with(|state, _| state.choose_agent(event, seq))? else { return Ok(Put::NotYet) };
+        let who = format!("dispatch of {}/{seq}", event.build);
+        self.section(of_agent(&agent), DISPATCH_LOCK, who, async {
+            let locked = self.with(|state, _| state.take_for_dispatch(event, seq, &agent))?;
+            if locked != Some(true) {
+                return Ok(if locked.is_none() { Put::NotWanted } else { Put::NotYet });
+            }
+            if let Err(trouble) = self.database().await {
+                tracing::warn!("setContextVar of {}/{seq}: {trouble}", event.build);
+                if self.0.choices.variable_failure == VariableFailure::TriedAgain {
+                    return Ok(Put::NotYet);
+                }
+            } else {
+                self.with(|state, _| state.write_agent(event, seq, &agent));
+            }
+            self.database().await?;
+            self.with(|state, now| state.add_row(event, seq, &agent, now));
+            Ok(Put::Done)
+        })
+        .await
+    }
+}
+
+/// What became of a try to dispatch a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    /// It is in its agent's queue.
+    Done,
+    /// There is no room for it at present.
+    NotYet,
+    /// Nobody wants it dispatched any more.
+    NotWanted,
+}
+
+impl State {
+    /// Is the job to be dispatched still?
+    fn is_dispatching(&mut self, event: &Event, seq: u32) -> bool {
+        let job = self.meant(event).and_then(|build| build.job(seq));
+        job.is_some_and(|job| job.phase == Phase::Dispatching)
+    }
+
+    /// The agent on which a job should run; `None` when there is none at present.
+    fn choose_agent(&mut self, event: &Event, seq: u32) -> Result<Option<String>, RedisDown> {
+        let Some(build) = self.meant(event) else { return Ok(None) };
+        let root = build.root_of(seq);
+        let own = build.job(seq).map(|job| (job.spec.place.clone(), job.avoid.clone()));
+        match own {
+            Some((Place::Agent(agent), _)) => Ok(Some(agent)),
+            Some((Place::SameAs(_), _)) => Ok(build.variables.get(&agent_variable(root)).cloned()),
+            Some((Place::Environment, avoid)) => {
+                let names: Vec<String> = self.agents.keys().filter(|name| !avoid.contains(*name)).cloned().collect();
+                for agent in names {
+                    if self.has_room(&agent) && self.could_lock(&event.build, &agent)? {
+                        return Ok(Some(agent));
+                    }
+                }
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn has_room(&self, agent: &str) -> bool {
+        self.agents.get(agent).is_some_and(|record| {
+            record.status == AgentStatus::ImportOk && self.load(agent) < record.parallel_task_count as usize
+        })
+    }
+
+    /// Locks the agent for a job that is to be dispatched to it. `None` when it is not to be any more.
+    fn take_for_dispatch(&mut self, event: &Event, seq: u32, agent: &str) -> Result<Option<bool>, RedisDown> {
+        if !self.is_dispatching(event, seq) {
+            return Ok(None);
+        }
+        if !self.has_room(agent) {
+            return Ok(Some(false));
+        }
+        match self.locks(&self.builds[&event.build], seq) {
+            true => self.lock_agent(&event.build, seq, agent).map(Some),
+            false => Ok(Some(true)),
+        }
+    }
+
+    /// Writes down for the jobs that reuse it which agent a job has.
+    fn write_agent(&mut self, event: &Event, seq: u32, agent: &str) {
+        let rewrite = self.choices.variable_rewrite;
+        let Some(build) = self.meant(event) else { return };
+        let variable = agent_variable(seq);
+        if rewrite == VariableRewrite::Rewritten || !build.variables.contains_key(&variable) {
+            build.variables.insert(variable, agent.to_owned());
+        }
+    }
+
+    /// Puts the job into its agent's queue, in the row that it had in an earlier attempt if there is one.
+    fn add_row(&mut self, event: &Event, seq: u32, agent: &str, now: Timestamp) {
+        if !self.is_dispatching(event, seq) {
+            return;
+        }
+        let Some(build) = self.builds.get_mut(&event.build) else { return };
+        let (name, execute_count) = (build.job_fact(seq), build.execute_count);
+        let Some(job) = build.job_mut(seq) else { return };
+        job.phase = Phase::Dispatched;
+        job.agent = Some(agent.to_owned());
+        let key = (event.build.clone(), seq);
+        let row = Row { agent: agent.to_owned(), status: RowStatus::Queue, execute_count, created: now, updated: now };
+        self.rows.insert(key.clone(), row);
+        self.credentials.insert((key, agent.to_owned()));
+        self.record(Fact::JobOffered { job: name, attempt: execute_count, agent: agent.into() });
+        self.publish(&event.build, What::StartCheck(seq), START_CHECK, now);
+    }
+}

@@ -1,0 +1,208 @@
+//! The server's handlers.
+
+use std::future::Future;
+
+use axum::Router;
+use axum::extract::{FromRequest, Request, State as Store};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::failure::{Failure, json};
+use super::later::later;
+use super::worker_api::Caller;
+use super::{Server, admin};
+use crate::bkci::wire::{
+    AgentAnswer, AgentStatus, Answer, AskInfo, BuildTaskResult, BuildWithStatus, StartInfo, code, header, path,
+};
+
+/// The largest body that is read.
+pub(super) const BODY_LIMIT: usize = 1 << 20;
+
+impl Server {
+    /// Its handlers, for whatever serves HTTP. They need [`Server::run`] beside them.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route(path::STARTUP, post(startup))
+            .route(path::ASK, post(ask))
+            .route(path::FINISH, post(finish))
+            .route(path::STARTED, put(started))
+            .route(path::CLAIM, get(claim))
+            .route(path::COMPLETE, post(complete))
+            .route(path::END, post(end))
+            .route(path::HEARTBEAT, post(heartbeat))
+            .merge(admin::routes(self))
+            .fallback(|| async { Failure::NoRoute.answer() })
+            .method_not_allowed_fallback(|| async { Failure::NoMethod.answer() })
+            .with_state(self.clone())
+    }
+
+    /// Does the work of a call, which goes on when the caller is gone and ends with the server's process.
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let tasks = self.0.tasks.get();
+        later(&tasks, work).await.unwrap_or(Err(Failure::Lost))
+    }
+}
+
+/// A call that has arrived as a whole.
+pub(super) struct Call {
+    headers: HeaderMap,
+    query: Vec<(String, String)>,
+    /// Looked at only when it is known who calls.
+    body: Result<Bytes, Failure>,
+}
+
+impl FromRequest<Server> for Call {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(request: Request, _: &Server) -> Result<Self, Self::Rejection> {
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, BODY_LIMIT).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(BODY_LIMIT)),
+            Err(_) => Err(Failure::CutShort),
+        };
+        let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+        Ok(Self { headers: parts.headers, query, body })
+    }
+}
+
+impl Call {
+    /// A header that is there and says something.
+    pub(super) fn header(&self, name: &'static str) -> Result<&str, Failure> {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.filter(|value| !value.is_empty()).ok_or(Failure::ParamBlank(name))
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let body = self.body.as_ref().map_err(Failure::clone)?;
+        serde_json::from_slice(body).map_err(|error| Failure::Json(error.to_string()))
+    }
+}
+
+/// Who calls, as far as an agent's key tells.
+enum Agent {
+    Known(String),
+    /// There is no such agent: it is to uninstall itself.
+    Deleted,
+}
+
+fn agent(server: &Server, call: &Call) -> Result<Agent, Failure> {
+    let project = call.header(header::PROJECT_ID)?;
+    let id = call.header(header::AGENT_ID)?;
+    let secret = call.header(header::SECRET_KEY)?;
+    server.with(|state, _| match state.agents.get(id) {
+        None => Ok(Agent::Deleted),
+        Some(agent) if agent.secret != secret => Err(Failure::Forbidden("the secret key does not match")),
+        Some(agent) if agent.project != project => Err(Failure::Forbidden("it belongs to another project")),
+        Some(_) => Ok(Agent::Known(id.to_owned())),
+    })
+}
+
+fn known(server: &Server, call: &Call) -> Result<String, Failure> {
+    match agent(server, call)? {
+        Agent::Known(id) => Ok(id),
+        Agent::Deleted => Err(Failure::Forbidden("there is no such agent")),
+    }
+}
+
+/// A worker, and the job that it has a key for.
+fn caller(server: &Server, call: &Call) -> Result<Caller, Failure> {
+    let agent = known(server, call)?;
+    let build = call.header(header::BUILD_ID)?.to_owned();
+    let seq = call.header(header::VM_SEQ_ID)?.parse().map_err(|_| Failure::BuildNotFound)?;
+    let job = (build, seq);
+    if !server.with(|state, _| state.credentials.contains(&(job.clone(), agent.clone()))) {
+        return Err(Failure::Forbidden("no such build was given to it"));
+    }
+    let retry_count = call.query.iter().find(|(name, _)| name == "retryCount");
+    Ok(Caller {
+        agent,
+        project: call.header(header::PROJECT_ID)?.to_owned(),
+        job,
+        execute_count: call.header(header::EXECUTE_COUNT).ok().and_then(|count| count.parse().ok()),
+        worker: call.header(header::WORKER_ID).ok().map(str::to_owned),
+        retry_count: retry_count.and_then(|(_, count)| count.parse().ok()).unwrap_or(0),
+    })
+}
+
+fn answer<T: Serialize>(result: Result<T, Failure>) -> Response {
+    match result {
+        Ok(data) => json(StatusCode::OK, &Answer { status: code::OK, message: None, data: Some(data) }),
+        Err(failure) => failure.answer(),
+    }
+}
+
+async fn startup(Store(server): Store<Server>, call: Call) -> Response {
+    let done = known(&server, &call).and_then(|agent| {
+        call.json::<StartInfo>()?;
+        server.agent_started(&agent);
+        Ok(true)
+    });
+    answer(done)
+}
+
+async fn ask(Store(server): Store<Server>, call: Call) -> Response {
+    let deleted =
+        || AgentAnswer::<()> { status: code::OK, message: None, agent_status: Some(AgentStatus::Delete), data: None };
+    let asked = agent(&server, &call).and_then(|agent| match agent {
+        Agent::Known(agent) => Ok(Some((agent, call.json::<AskInfo>()?))),
+        Agent::Deleted => Ok(None),
+    });
+    let (agent, info) = match asked {
+        Ok(Some(asked)) => asked,
+        Ok(None) => return json(StatusCode::OK, &deleted()),
+        Err(failure) => return failure.answer(),
+    };
+    let own = server.clone();
+    match server.carry_out(async move { Ok(own.ask(agent, info).await?) }).await {
+        Ok(done) => json(StatusCode::OK, &done),
+        Err(failure) => failure.answer(),
+    }
+}
+
+async fn finish(Store(server): Store<Server>, call: Call) -> Response {
+    let asked = known(&server, &call).and_then(|agent| Ok((agent, call.json::<BuildWithStatus>()?)));
+    let own = server.clone();
+    let work = async move {
+        let (agent, end) = asked?;
+        own.worker_finished(agent, end).await?;
+        Ok(true)
+    };
+    answer(server.carry_out(work).await)
+}
+
+async fn started(Store(server): Store<Server>, call: Call) -> Response {
+    let (who, own) = (caller(&server, &call), server.clone());
+    answer(server.carry_out(async move { own.worker_started(who?).await }).await)
+}
+
+async fn claim(Store(server): Store<Server>, call: Call) -> Response {
+    answer(caller(&server, &call).and_then(|caller| server.worker_claims(&caller)))
+}
+
+async fn complete(Store(server): Store<Server>, call: Call) -> Response {
+    let asked = caller(&server, &call).and_then(|caller| Ok((caller, call.json::<BuildTaskResult>()?)));
+    let own = server.clone();
+    let work = async move {
+        let (caller, result) = asked?;
+        own.worker_completes(caller, result).await.map(|()| true)
+    };
+    answer(server.carry_out(work).await)
+}
+
+async fn end(Store(server): Store<Server>, call: Call) -> Response {
+    let (who, own) = (caller(&server, &call), server.clone());
+    answer(server.carry_out(async move { own.worker_ends(who?).await.map(|()| true) }).await)
+}
+
+async fn heartbeat(Store(server): Store<Server>, call: Call) -> Response {
+    answer(caller(&server, &call).and_then(|caller| server.worker_beats(&caller)))
+}

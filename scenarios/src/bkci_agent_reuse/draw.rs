@@ -1,0 +1,118 @@
+//! The case that a seed stands for.
+
+use std::time::Duration;
+
+use rand::RngCore;
+use squall_protocol::bkci::agent::Preparation;
+use squall_protocol::bkci::server::{JobSpec, Place};
+use squall_protocol::bkci::wire::path;
+use squall_protocol::facts::Outcome;
+use squall_sim::fault::generate::families;
+use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
+use squall_sim::random::Streams;
+use squall_sim::scenario::Drawn;
+
+use super::furnish::{self, DAEMON, SYSTEM_FAULTS};
+use super::{Agent, Build, Job, Parameters, SERVER, Workload};
+
+/// The whole of true time that a case takes.
+const END: Duration = Duration::from_secs(76 * 60);
+/// From here on no fault acts.
+const HEAL_MS: u64 = 30 * 60 * 1_000;
+/// The last build is started before this.
+const STARTED_BEFORE_MS: u64 = 22 * 60 * 1_000;
+
+/// Parts of the paths that the gateway's faults may be confined to.
+const ROUTES: [&str; 8] =
+    [path::ASK, path::FINISH, path::STARTUP, path::STARTED, path::CLAIM, path::COMPLETE, path::END, path::HEARTBEAT];
+
+/// A machine that falls asleep measures its lease with a clock that stands still: no client alone can be safe. No agent
+/// and no worker reads the wall clock.
+const UNFIT: [&str; 2] = ["suspend", "clock-step"];
+
+pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
+    let streams = Streams::new(seed);
+    let parameters = parameters(&mut streams.stream("parameters"));
+    let workload = workload(&mut streams.stream("workload"), &parameters);
+    let plan = FaultPlan::generate(&swarm(&parameters), seed);
+    Drawn { end: END, parameters, workload, plan }
+}
+
+fn parameters(random: &mut impl RngCore) -> Parameters {
+    let agents = (1..=pick(random, &[1, 2, 2, 3]))
+        .map(|n| Agent { name: format!("agent-{n}"), parallel_task_count: pick(random, &[1, 2, 2]) })
+        .collect();
+    let seconds = Duration::from_secs;
+    let slow = pick(random, &[seconds(20), seconds(60), seconds(240)]);
+    let preparation = Preparation {
+        usual: seconds(1)..seconds(8),
+        slow: slow..slow + seconds(60),
+        slow_percent: pick(random, &[0, 10, 30]),
+    };
+    Parameters { agents, preparation }
+}
+
+fn workload(random: &mut impl RngCore, parameters: &Parameters) -> Workload {
+    let mut builds: Vec<Build> = (0..pick(random, &[2, 3, 3, 4, 5])).map(|_| build(random, parameters)).collect();
+    builds.sort_by_key(|build| build.at_ms);
+    for (n, build) in builds.iter_mut().enumerate() {
+        build.name = format!("build-{}", n + 1);
+    }
+    Workload { builds }
+}
+
+fn build(random: &mut impl RngCore, parameters: &Parameters) -> Build {
+    let at_ms = random.next_u64() % STARTED_BEFORE_MS / 1_000 * 1_000;
+    let root = match random.next_u64() % 3 {
+        0 => Place::Environment,
+        _ => Place::Agent(pick(random, &parameters.agents).name),
+    };
+    // Siblings of its own stage, and jobs of later stages.
+    let shapes: [&[u32]; 5] = [&[0], &[0, 1], &[0, 1], &[0, 0, 1], &[0, 1, 2]];
+    let stages = pick(random, &shapes);
+    let jobs: Vec<Job> = (0..)
+        .zip(stages)
+        .map(|(n, stage)| {
+            let place = if n == 0 { root.clone() } else { Place::SameAs(1) };
+            let takes_ms =
+                pick(random, &[15_000, 40_000, 40_000, 90_000, 150_000, 420_000]) + random.next_u64() % 20 * 1_000;
+            let fails = if n == 0 { random.next_u64().is_multiple_of(6) } else { random.next_u64().is_multiple_of(3) };
+            let first = if fails { Outcome::Failed } else { Outcome::Succeeded };
+            Job { spec: JobSpec { stage: *stage, place }, takes_ms, outcomes: vec![first, Outcome::Succeeded] }
+        })
+        .collect();
+    let takes_ms: u64 = jobs.iter().map(|job| job.takes_ms).sum();
+    // A user looks from time to time, and impatiently.
+    let mut looks_at_ms = at_ms + takes_ms / 2;
+    let retry_at_ms = (0..random.next_u64() % 5)
+        .map(|_| {
+            looks_at_ms += 5_000 + random.next_u64() % (takes_ms + 120_000) / 1_000 * 1_000;
+            looks_at_ms
+        })
+        .filter(|at| *at < HEAL_MS + 120_000)
+        .collect();
+    let cancelled = random.next_u64().is_multiple_of(4);
+    let cancel_at_ms = cancelled.then(|| at_ms + 5_000 + random.next_u64() % (takes_ms + 60_000) / 1_000 * 1_000);
+    Build { name: String::new(), at_ms, jobs, retry_at_ms, cancel_at_ms }
+}
+
+fn swarm(parameters: &Parameters) -> Swarm {
+    let nodes: Vec<String> = parameters.agents.iter().map(|agent| agent.name.clone()).collect();
+    let daemons = nodes.iter().map(|node| (node.clone(), DAEMON.to_owned()));
+    let system = SYSTEM_FAULTS.map(|(name, amounts)| SystemFamily { name: name.to_owned(), nodes: vec![], amounts });
+    Swarm {
+        services: daemons.chain([(SERVER.to_owned(), furnish::ENGINE.to_owned())]).collect(),
+        peers: vec![SERVER.to_owned()],
+        routes: ROUTES.map(|route| (SERVER.to_owned(), route.to_owned())).to_vec(),
+        system: system.to_vec(),
+        nodes,
+        families: families().filter(|family| !UNFIT.contains(family)).map(str::to_owned).collect(),
+        begin_ms: 30_000..HEAL_MS - 60_000,
+        heal_at_ms: HEAL_MS,
+        faults_max: 24,
+    }
+}
+
+fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {
+    from[(random.next_u64() % from.len() as u64) as usize].clone()
+}

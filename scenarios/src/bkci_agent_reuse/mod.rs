@@ -1,0 +1,171 @@
+//! `bkci-agent-reuse`: BK-CI pipelines whose jobs reuse an agent, and that are retried (bk-ci#10877 and its relatives).
+//!
+//! A few agents on machines of their own serve builds that compete for them. In a build, later jobs run on the machine
+//! of the first one and build on its workspace; some jobs fail and are retried by their users, some builds are
+//! cancelled. The server's Redis and its message broker have troubles of their own.
+
+mod draw;
+mod furnish;
+mod live;
+mod work;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use squall_protocol::bkci::Choices;
+use squall_protocol::bkci::agent::Preparation;
+use squall_protocol::bkci::server::JobSpec;
+use squall_protocol::facts::Outcome;
+use squall_sim::World;
+use squall_sim::invariant::agents::{NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use squall_sim::invariant::giving_up::{CancelledOnRequest, JobWaitsItsTime};
+use squall_sim::invariant::jobs::{
+    AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
+};
+use squall_sim::invariant::leases::EffectUnderLease;
+use squall_sim::invariant::load::RequestRateBounded;
+use squall_sim::invariant::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
+use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken, WaitsFor};
+use squall_sim::invariant::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
+use squall_sim::invariant::workspaces::CleanWorkspace;
+use squall_sim::invariant::{Invariant, coverage};
+use squall_sim::scenario::{Drawn, Misfit, Model};
+
+/// The scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct BkciAgentReuse;
+
+/// The scenario's name on the command line and in cases.
+pub const NAME: &str = "bkci-agent-reuse";
+
+/// The server's machine, by host name.
+pub const SERVER: &str = "bkci";
+/// The machine of its Redis.
+pub const REDIS: &str = "redis";
+
+/// What the world consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The agents.
+    pub agents: Vec<Agent>,
+    /// How long they take to get a worker ready.
+    pub preparation: Preparation,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Its name, and its machine's.
+    pub name: String,
+    /// How many workers it runs at once.
+    pub parallel_task_count: u32,
+}
+
+/// What is asked of the world.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// The builds that are started.
+    pub builds: Vec<Build>,
+}
+
+/// A build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Its id.
+    pub name: String,
+    /// When it is started, in milliseconds of true time.
+    pub at_ms: u64,
+    /// Its jobs.
+    pub jobs: Vec<Job>,
+    /// When its user looks whether it failed and retries it, in milliseconds of true time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_at_ms: Vec<u64>,
+    /// When somebody asks for its end, in milliseconds of true time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_at_ms: Option<u64>,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Where it runs, and when.
+    #[serde(flatten)]
+    pub spec: JobSpec,
+    /// How long it takes, in milliseconds.
+    pub takes_ms: u64,
+    /// How it ends in each attempt, if nobody disturbs it; the last is for all later ones. At least one.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Model for BkciAgentReuse {
+    type Choices = Choices;
+    type Parameters = Parameters;
+    type Workload = Workload;
+
+    const NAME: &'static str = NAME;
+    const SUMMARY: &'static str =
+        "BK-CI pipelines that reuse an agent go wrong when they are retried (bk-ci#10877 and its relatives).";
+
+    fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
+        draw::draw(seed)
+    }
+
+    fn furnish(
+        &self,
+        world: &World,
+        choices: Choices,
+        parameters: Parameters,
+        workload: Workload,
+    ) -> Result<(), Misfit> {
+        furnish::furnish(world, choices, parameters, workload);
+        Ok(())
+    }
+
+    fn invariants(&self, parameters: &Parameters, _: &Workload) -> Vec<Box<dyn Invariant>> {
+        let room = parameters.agents.iter().map(|agent| agent.parallel_task_count).max().unwrap_or(1);
+        vec![
+            Box::new(OneLiveWorker::default()),
+            Box::new(ExclusiveUse { grace: REFUSED_WORKER_ENDS }),
+            Box::new(NoJobRunsTwice::default()),
+            Box::new(AttemptStartsOnce),
+            Box::new(OldAttemptsSilent::default()),
+            Box::new(NoEffectAfterEnd::default()),
+            Box::new(AgentWithinCapacity { jobs: room as usize, ..AgentWithinCapacity::default() }),
+            Box::new(EffectUnderLease::default()),
+            Box::new(ReportedResultStays),
+            Box::new(CleanWorkspace),
+            Box::new(CancelledOnRequest),
+            Box::new(JobWaitsItsTime { patience: QUEUE_TIMEOUT }),
+            Box::new(OneLockHolder::default()),
+            Box::new(LockTokensGrow),
+            Box::new(DeadHoldersLockFreed { bound: LOCK_FREED }),
+            Box::new(QueuedJobEnds { bound: BUILDS_END, ..QueuedJobEnds::default() }),
+            Box::new(WaitingJobTaken { bound: CLAIMED, waits_for: WaitsFor::TheAgentItIsOfferedTo }),
+            Box::new(CancelledJobStops { bound: CANCEL_DELIVERED }),
+            Box::new(NoAgentStoppedForGood::default()),
+            Box::new(ShutdownInTime::default()),
+            Box::new(RestartsBounded::default()),
+            Box::new(RequestRateBounded { per_minute: 240 }),
+            Box::new(coverage::job_retried()),
+            Box::new(coverage::lease_expires()),
+            Box::new(coverage::agent_killed()),
+        ]
+    }
+}
+
+/// A worker that is not wanted any more is gone after a few calls.
+const REFUSED_WORKER_ENDS: Duration = Duration::from_secs(60);
+/// A job that finds no room is given up after so long: 120 tries, 5 s apart, less what the first one saves.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(9 * 60);
+/// An event that is delivered again, and a lock of a critical section that has to end by itself.
+const LOCK_FREED: Duration = Duration::from_secs(180);
+/// After the heal: leases end (12 min), jobs wait for room (10 min each), and those before them run.
+const BUILDS_END: Duration = Duration::from_secs(44 * 60);
+/// An asking, and a worker that is slow to be got ready.
+const CLAIMED: Duration = Duration::from_secs(150);
+/// A heartbeat, and the time that a job takes to end.
+const CANCEL_DELIVERED: Duration = Duration::from_secs(120);

@@ -1,0 +1,112 @@
+//! `bkci-agent-reuse`: what random seeds find, and the incident from a case written by hand.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use squall::bkci_agent_reuse::BkciAgentReuse;
+use squall_protocol::Fact;
+use squall_sim::SimTime;
+use squall_sim::case::Case;
+use squall_sim::fault::{Fault, FaultKind, FaultPlan, Target};
+use squall_sim::scenario::Scenario;
+use squall_sim::trace::Keep;
+use squall_sim::trial::{self, Trial};
+use squall_sim::verdict::Severity;
+
+/// When the trouble with the broker is over.
+const HEAL_MS: u64 = 1_200_000;
+
+/// A build whose second job fails, is retried, and works for five minutes then; and another one that waits for the agent.
+///
+/// The event of the end of attempt 1 comes a second time while attempt 2 runs.
+fn incident(variant: &str) -> Case {
+    let mut case = BkciAgentReuse.generate(1, variant);
+    case.parameters = json!({
+        "agents": [{"name": "agent-1", "parallel_task_count": 2}],
+        "preparation": {
+            "usual": {"start": {"secs": 1, "nanos": 0}, "end": {"secs": 2, "nanos": 0}},
+            "slow": {"start": {"secs": 1, "nanos": 0}, "end": {"secs": 2, "nanos": 0}},
+            "slow_percent": 0,
+        },
+    });
+    let job = |stage: u32, place: serde_json::Value, takes_ms: u64, outcomes: [&str; 2]| json!({"stage": stage, "place": place, "takes_ms": takes_ms, "outcomes": outcomes});
+    let root = || job(0, json!({"agent": "agent-1"}), 30_000, ["succeeded", "succeeded"]);
+    case.workload = json!({"builds": [
+        {"name": "build-1", "at_ms": 60_000, "retry_at_ms": [180_000], "jobs": [
+            root(), job(1, json!({"same_as": 1}), 300_000, ["failed", "succeeded"]),
+        ]},
+        {"name": "build-2", "at_ms": 200_000, "jobs": [root()]},
+    ]});
+    // The first attempt of the second job fails early.
+    case.workload["builds"][0]["jobs"][1]["takes_ms"] = json!(40_000);
+    let kind = FaultKind::System { name: "event-duplicated".to_owned(), amount: 100 };
+    let fault = Fault { kind, target: Target::default(), at_ms: 130_000, for_ms: 400_000 };
+    case.plan = FaultPlan { faults: vec![fault], heal_at_ms: HEAL_MS };
+    case
+}
+
+fn run(case: &Case) -> Trial {
+    trial::run(&BkciAgentReuse, case, Keep::Events).expect("a case that fits")
+}
+
+fn broken(trial: &Trial) -> BTreeSet<&str> {
+    trial.outcome.verdict.findings.iter().map(|finding| finding.invariant.as_str()).collect()
+}
+
+/// When a fact happened for the first time after an instant.
+fn first_after(trial: &Trial, after: SimTime, wanted: impl Fn(&Fact) -> bool) -> SimTime {
+    let journal = &trial.ended.journal;
+    let found = journal.iter().find(|entry| entry.at > after && wanted(&entry.fact));
+    found.unwrap_or_else(|| panic!("not after {after}: {:#?}", trial.outcome.verdict)).at
+}
+
+#[test]
+fn a_late_copy_of_an_end_takes_the_agent_from_the_next_attempt() {
+    let upstream = run(&incident("upstream"));
+    let ends = |attempt: u32| {
+        move |fact: &Fact| match fact {
+            Fact::JobReported { job, attempt: told, .. } => &*job.0 == "build-1" && *told == attempt,
+            _ => false,
+        }
+    };
+    let reuse = |lock: &squall_protocol::facts::Lock| lock.0.starts_with("agent:reuse");
+    let first_end = first_after(&upstream, SimTime::ZERO, ends(1));
+    let retried = first_after(&upstream, first_end, |fact| matches!(fact, Fact::WorkerBegan { attempt: 2, .. }));
+    // The copy of attempt 1's end, while attempt 2 works.
+    let second_end = first_after(&upstream, retried, ends(1));
+    let unlocked =
+        first_after(&upstream, retried, |fact| matches!(fact, Fact::LockReleased { lock, .. } if reuse(lock)));
+    let taken = first_after(
+        &upstream,
+        unlocked,
+        |fact| matches!(fact, Fact::LockTaken { lock, holder, .. } if reuse(lock) && &*holder.0 == "build-2"),
+    );
+    let used =
+        first_after(&upstream, taken, |fact| matches!(fact, Fact::WorkerBegan { owner, .. } if &*owner.0 == "build-2"));
+    assert!(second_end <= unlocked && unlocked < taken && taken < used);
+    for invariant in ["no-effect-after-end", "clean-workspace"] {
+        assert!(broken(&upstream).contains(invariant), "{:?}", broken(&upstream));
+    }
+    let hardened = run(&incident("hardened"));
+    assert_eq!(hardened.outcome.verdict.severity(), Severity::Pass, "{:?}", hardened.outcome.verdict);
+}
+
+#[test]
+fn one_choice_put_back_is_enough_for_the_incident() {
+    let alone = run(&incident("bkci.event-attempt"));
+    assert!(broken(&alone).contains("no-effect-after-end"), "{:?}", broken(&alone));
+}
+
+#[test]
+fn random_seeds_catch_upstream_in_several_ways_and_leave_hardened_clean() {
+    let mut caught = BTreeSet::new();
+    for seed in 0..25 {
+        let upstream = trial::run_seed(&BkciAgentReuse, "upstream", seed);
+        caught.extend(upstream.verdict.findings.iter().map(|finding| finding.fingerprint()));
+    }
+    assert!(caught.len() >= 5, "{caught:?}");
+    for seed in 0..15 {
+        let hardened = trial::run_seed(&BkciAgentReuse, "hardened", seed);
+        assert_eq!(hardened.verdict.severity(), Severity::Pass, "seed {seed}: {:?}", hardened.verdict);
+    }
+}
