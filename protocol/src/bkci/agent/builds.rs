@@ -51,9 +51,7 @@ impl Builds {
     /// What the server is told that there is.
     pub(super) fn task_list(&self) -> Vec<TaskInfo> {
         let mut builds = self.running();
-        if self.choices.running_workers == RunningWorkers::OnDisk {
-            builds.extend(self.preparing.see(|preparing| preparing.values().cloned().collect::<Vec<_>>()));
-        }
+        builds.extend(self.preparing.see(|preparing| preparing.values().cloned().collect::<Vec<_>>()));
         let task = |build: BuildInfo| TaskInfo {
             project_id: build.project_id,
             build_id: build.build_id,

@@ -11,8 +11,8 @@ use tower::ServiceExt;
 use super::Configuration;
 use crate::bkci::wire::{Answer, BUILD_TYPE, code, header};
 use crate::clock;
-use crate::line::Line;
 use crate::http::{self as seam, TransportError};
+use crate::line::Line;
 
 pub(super) use http::Method;
 

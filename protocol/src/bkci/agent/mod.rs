@@ -28,8 +28,8 @@ use super::wire::{
 };
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::line::{Line, SharedRandom};
 use crate::http::Http;
+use crate::line::{Line, SharedRandom};
 use crate::random::Random;
 use crate::signal::Tasks;
 use crate::supervise::{Always, Shutdown};

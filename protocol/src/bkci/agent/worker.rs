@@ -16,8 +16,8 @@ use crate::bkci::wire::{
 };
 use crate::clock::Mono;
 use crate::disk::Disk;
-use crate::line::{Line, SharedRandom};
 use crate::facts::Outcome;
+use crate::line::{Line, SharedRandom};
 use crate::signal::Watch;
 use crate::supervise::Shutdown;
 use crate::workers::Work;

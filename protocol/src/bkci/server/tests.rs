@@ -58,6 +58,8 @@ impl Bench {
         });
         let engine = server.clone();
         clock.start(async move { match engine.run().await {} });
+        // Until the process is there.
+        clock.run(clock.sleep(secs(1)));
         let router = server.router();
         Self { clock, facts, server, router }
     }
@@ -176,7 +178,7 @@ fn a_build_goes_from_stage_to_stage_under_one_lock() {
 
 #[test]
 fn a_claim_whose_answer_was_lost_is_offered_again() {
-    for (claim, again_after) in [(Claim::BeforeTheAnswer, 210..240), (Claim::WhenTheAgentHasIt, 0..20)] {
+    for (claim, again_after) in [(Claim::BeforeTheAnswer, 195..225), (Claim::WhenTheAgentHasIt, 0..20)] {
         let bench = Bench::new(with(|choices| choices.claim = claim));
         bench.clock.run(async {
             bench.ask(json!([])).await;
