@@ -22,6 +22,9 @@ const HEAL_MS: u64 = 30 * 60 * 1_000;
 /// The last build is started before this.
 const STARTED_BEFORE_MS: u64 = 22 * 60 * 1_000;
 
+/// What the longest job takes.
+const LONG_MS: u64 = 14 * 60 * 1_000;
+
 /// Parts of the paths that the gateway's faults may be confined to.
 const ROUTES: [&str; 8] =
     [path::ASK, path::FINISH, path::STARTUP, path::STARTED, path::CLAIM, path::COMPLETE, path::END, path::HEARTBEAT];
@@ -54,6 +57,13 @@ fn parameters(random: &mut impl RngCore) -> Parameters {
 
 fn workload(random: &mut impl RngCore, parameters: &Parameters) -> Workload {
     let mut builds: Vec<Build> = (0..pick(random, &[2, 3, 3, 4, 5])).map(|_| build(random, parameters)).collect();
+    // One job outlasts the lease of a worker that is not heard.
+    if random.next_u64().is_multiple_of(2) {
+        let build = random.next_u64() as usize % builds.len();
+        let jobs = &mut builds[build].jobs;
+        let job = random.next_u64() as usize % jobs.len();
+        jobs[job].takes_ms = LONG_MS;
+    }
     builds.sort_by_key(|build| build.at_ms);
     for (n, build) in builds.iter_mut().enumerate() {
         build.name = format!("build-{}", n + 1);
@@ -75,7 +85,7 @@ fn build(random: &mut impl RngCore, parameters: &Parameters) -> Build {
         .map(|(n, stage)| {
             let place = if n == 0 { root.clone() } else { Place::SameAs(1) };
             let takes_ms =
-                pick(random, &[15_000, 40_000, 40_000, 90_000, 150_000, 420_000]) + random.next_u64() % 20 * 1_000;
+                pick(random, &[15_000, 40_000, 40_000, 90_000, 150_000, 240_000]) + random.next_u64() % 20 * 1_000;
             let fails = if n == 0 { random.next_u64().is_multiple_of(6) } else { random.next_u64().is_multiple_of(3) };
             let first = if fails { Outcome::Failed } else { Outcome::Succeeded };
             Job { spec: JobSpec { stage: *stage, place }, takes_ms, outcomes: vec![first, Outcome::Succeeded] }

@@ -22,7 +22,7 @@ use squall_sim::invariant::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
 };
-use squall_sim::invariant::leases::EffectUnderLease;
+use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobRuns};
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken, WaitsFor};
@@ -145,6 +145,7 @@ impl Model for BkciAgentReuse {
             Box::new(DeadHoldersLockFreed { bound: LOCK_FREED }),
             Box::new(QueuedJobEnds { bound: BUILDS_END, ..QueuedJobEnds::default() }),
             Box::new(WaitingJobTaken { bound: CLAIMED, waits_for: WaitsFor::TheAgentItIsOfferedTo }),
+            Box::new(LeasedJobRuns { bound: LEASE_ENDS }),
             Box::new(CancelledJobStops { bound: CANCEL_DELIVERED }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(ShutdownInTime::default()),
@@ -165,6 +166,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(9 * 60);
 const LOCK_FREED: Duration = Duration::from_secs(180);
 /// After the heal: leases end (12 min), jobs wait for room (10 min each), and those before them run.
 const BUILDS_END: Duration = Duration::from_secs(44 * 60);
+/// A lease, and the look at it that comes every two minutes.
+const LEASE_ENDS: Duration = Duration::from_secs(14 * 60);
 /// An asking, and a worker that is slow to be got ready.
 const CLAIMED: Duration = Duration::from_secs(150);
 /// A heartbeat, and the time that a job takes to end.

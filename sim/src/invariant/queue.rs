@@ -90,7 +90,7 @@ pub struct WaitingJobTaken {
 pub enum WaitsFor {
     /// Any agent may take it.
     AnyAgent,
-    /// Something else, such as a lock: it waits for an agent from its offer on.
+    /// Something else, such as a lock: it waits for an agent from its offer on, until the agent has a lease on it.
     TheAgentItIsOfferedTo,
 }
 
@@ -120,6 +120,10 @@ impl Rule for WaitingJobTaken {
                     WaitsFor::TheAgentItIsOfferedTo => waiting.end(job, at, found),
                 },
                 Fact::JobOffered { job, agent, .. } => waiting.wait(job, Some(agent), at, found),
+                // Somebody has it: whether it runs is another question.
+                Fact::LeaseGranted { job, .. } if self.waits_for == WaitsFor::TheAgentItIsOfferedTo => {
+                    waiting.end(job, at, found);
+                }
                 Fact::JobStarted { job, .. }
                 | Fact::JobReported { job, accepted: true, .. }
                 | Fact::JobGivenUp { job, .. }
@@ -393,6 +397,7 @@ mod tests {
         let facts = vec![(1_500, shown_idle("a")), (2_000, queued("j")), (3_000, offered("j", 1, "a"))];
         let taken = [facts.clone(), vec![(3_100, started("j", 1, "a", "w"))]].concat();
         holds(&rule, 1, taken);
+        holds(&rule, 1, [facts.clone(), vec![(3_100, granted("j", 1, "a"))]].concat());
         let broken = (3_300, "j", "waiting-job-taken/job");
         breaks(&rule, broken, &["a, to which it was offered"], facts);
     }

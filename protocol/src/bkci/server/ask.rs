@@ -150,7 +150,7 @@ impl State {
             return self.end_job(id, *seq, Outcome::Failed, now);
         }
         job.avoid.insert(agent.to_owned());
-        job.phase = Phase::Dispatching;
+        (job.phase, job.offered) = (Phase::Dispatching, false);
         let job = super::pipeline::job_name(id, *seq).into();
         self.record(Fact::JobRequeued { job, attempt });
         self.publish(id, What::Dispatch { seq: *seq, tries: 0 }, Duration::ZERO, now);

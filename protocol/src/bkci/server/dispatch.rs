@@ -140,12 +140,21 @@ impl State {
         if !self.is_dispatching(event, seq) {
             return Ok(None);
         }
-        if !self.has_room(agent) {
+        let locks = self.locks(&self.builds[&event.build], seq);
+        if locks && !self.lock_agent(&event.build, seq, agent)? {
             return Ok(Some(false));
         }
-        match self.locks(&self.builds[&event.build], seq) {
-            true => self.lock_agent(&event.build, seq, agent).map(Some),
-            false => Ok(Some(true)),
+        self.offer(&event.build, seq, agent);
+        Ok(Some(self.has_room(agent)))
+    }
+
+    /// From now on the job waits for this agent and for nothing else.
+    fn offer(&mut self, id: &str, seq: u32, agent: &str) {
+        let Some(build) = self.builds.get_mut(id) else { return };
+        let (name, attempt) = (build.job_fact(seq), build.execute_count);
+        if let Some(job) = build.job_mut(seq).filter(|job| !job.offered) {
+            job.offered = true;
+            self.record(Fact::JobOffered { job: name, attempt, agent: agent.into() });
         }
     }
 
@@ -165,7 +174,7 @@ impl State {
             return;
         }
         let Some(build) = self.builds.get_mut(&event.build) else { return };
-        let (name, execute_count) = (build.job_fact(seq), build.execute_count);
+        let execute_count = build.execute_count;
         let Some(job) = build.job_mut(seq) else { return };
         job.phase = Phase::Dispatched;
         job.agent = Some(agent.to_owned());
@@ -173,7 +182,6 @@ impl State {
         let row = Row { agent: agent.to_owned(), status: RowStatus::Queue, execute_count, created: now, updated: now };
         self.rows.insert(key.clone(), row);
         self.credentials.insert((key, agent.to_owned()));
-        self.record(Fact::JobOffered { job: name, attempt: execute_count, agent: agent.into() });
         self.publish(&event.build, What::StartCheck(seq), START_CHECK, now);
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct JobRun {
     pub(super) execute_count: u32,
     /// Its agent, once it has one.
     pub(super) agent: Option<String>,
+    /// Was the journal told that it is to run there?
+    pub(super) offered: bool,
     /// Agents that could not start it in this attempt.
     pub(super) avoid: BTreeSet<String>,
     pub(super) task: Task,
@@ -175,6 +177,7 @@ impl JobRun {
             phase: Phase::Waiting,
             execute_count: 1,
             agent: None,
+            offered: false,
             avoid: BTreeSet::new(),
             task: Task::Queued,
             started: None,
