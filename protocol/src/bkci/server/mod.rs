@@ -180,9 +180,8 @@ impl Server {
         self.0.tasks.set(tasks.clone());
         self.with(|state, now| state.broker.reclaim(now));
         let working = future::join(self.deliver(&tasks), self.watch_agents());
-        match tasks.beside(working).await {
-            (never, _) => match never {},
-        }
+        let (never, _) = tasks.beside(working).await;
+        match never {}
     }
 
     async fn deliver(&self, tasks: &Tasks) -> Infallible {
