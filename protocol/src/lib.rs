@@ -11,6 +11,7 @@
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
 pub mod actions;
+pub mod azure;
 pub mod bkci;
 pub mod choices;
 pub mod clock;

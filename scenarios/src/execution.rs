@@ -4,14 +4,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
+use serde::{Deserialize, Serialize};
 use squall_protocol::facts::{Agent, Job, Outcome, WorkerId};
-use squall_protocol::{Clock, Fact, Ledger};
+use squall_protocol::{Clock, Fact, Ledger, Shutdown};
 use squall_sim::{Node, Process};
 
 /// How often a running job does something that the world can see.
 const EFFECT_EVERY: Duration = Duration::from_secs(30);
 /// How long a job takes to end once it was asked to.
 const WIND_DOWN: Duration = Duration::from_secs(5);
+
+/// What a job does when it is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenAsked {
+    /// It ends after a few seconds.
+    Ends,
+    /// It does not listen.
+    GoesOn,
+}
+
+impl WhenAsked {
+    /// Ends when a job that was asked to end would begin to.
+    pub async fn asked(self, cancelled: &Shutdown) {
+        match self {
+            Self::Ends => cancelled.requested().await,
+            Self::GoesOn => future::pending().await,
+        }
+    }
+}
 
 /// A worker's process, as the journal knows it.
 #[derive(Clone)]
@@ -67,6 +88,11 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// The job.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
     /// Goes on for `takes`, with effects from time to time, and ends as planned: or winds down and ends as cancelled,
     /// after `asked`.
     pub async fn run(&self, takes: Duration, planned: Outcome, asked: impl Future<Output = ()>) -> Outcome {

@@ -5,9 +5,11 @@
 //! scenarios in which real incidents come out of the simulation by themselves, and the command line.
 
 pub mod actions_idle_runner;
+pub mod azure_post_job;
 pub mod bkci_agent_reuse;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod distributed_task;
 pub mod execution;
 pub mod live_journal;
 pub mod prelude;

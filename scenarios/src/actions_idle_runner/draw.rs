@@ -14,7 +14,10 @@ use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;
 
-use super::{FRONTS, Job, Parameters, Runner, WhenAsked, Workload};
+use crate::distributed_task::faults;
+use crate::execution::WhenAsked;
+
+use super::{FRONTS, Job, Parameters, Runner, Workload};
 
 /// The whole of true time that a case takes.
 const END: Duration = Duration::from_secs(3 * 3_600);
@@ -118,7 +121,7 @@ fn swarm(parameters: &Parameters) -> Swarm {
         services,
         peers: FRONTS.map(str::to_owned).to_vec(),
         routes: ROUTES.map(|(front, route)| (front.to_owned(), route.to_owned())).to_vec(),
-        system: [super::furnish::REGISTRATION_REFUSED, super::furnish::TOKENS_REVOKED]
+        system: faults::ALL
             .map(|name| SystemFamily { name: name.to_owned(), nodes: nodes.clone(), amounts: 0..=0 })
             .to_vec(),
         nodes,

@@ -28,6 +28,9 @@ use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobT
 use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
+use crate::distributed_task::bounds;
+use crate::execution::WhenAsked;
+
 /// The scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct ActionsIdleRunner;
@@ -87,16 +90,6 @@ pub struct Job {
     pub when_asked: WhenAsked,
 }
 
-/// What a job does when it is asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenAsked {
-    /// It ends after a few seconds.
-    Ends,
-    /// It does not listen.
-    GoesOn,
-}
-
 impl Model for ActionsIdleRunner {
     type Choices = Choices;
     type Parameters = Parameters;
@@ -132,21 +125,21 @@ impl Model for ActionsIdleRunner {
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
             Box::new(LeasedJobNotAborted {
-                fence_after: service.lease_life - FENCE_MARGIN,
-                repeated_within: RENEWED_APART,
+                fence_after: service.lease_life - bounds::FENCE_MARGIN,
+                repeated_within: bounds::RENEWED_APART,
             }),
-            Box::new(NoLeakedRenewal { bound: START_UP_OR_REPORT }),
+            Box::new(NoLeakedRenewal { bound: bounds::START_UP_OR_REPORT }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
             Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),
             Box::new(RestartsBounded::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
-            Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
-            Box::new(WaitingJobTaken { bound: redelivery(service), ..WaitingJobTaken::default() }),
+            Box::new(QueuedJobEnds { bound: bounds::JOBS_END, ..QueuedJobEnds::default() }),
+            Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: reconnect(service) }),
-            Box::new(NotLockedOut { bound: reconnect(service) }),
+            Box::new(SessionRegained { bound: bounds::reconnect(service) }),
+            Box::new(NotLockedOut { bound: bounds::reconnect(service) }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),
@@ -154,24 +147,3 @@ impl Model for ActionsIdleRunner {
         ]
     }
 }
-
-/// How long an agent may take to get in again after it lost its session.
-fn reconnect(service: &server::Parameters) -> Duration {
-    service.session_life + RESTART_AND_RETRY
-}
-
-/// How long a job may take to reach an agent that is ready for it.
-fn redelivery(service: &server::Parameters) -> Duration {
-    service.assignment_life.max(service.redelivery) + service.poll_hold + RESTART_AND_RETRY
-}
-
-/// A restart, a call that times out, and the longest wait before the next one.
-const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
-/// Six attempts at the first renewal, each with a time-out and a wait; or sixty attempts to report, 10 s apart.
-const START_UP_OR_REPORT: Duration = Duration::from_secs(15 * 60);
-/// A runner that has its answer waits a minute before the next renewal, on a clock that may be fast.
-const RENEWED_APART: Duration = Duration::from_secs(50);
-/// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
-const FENCE_MARGIN: Duration = Duration::from_secs(120);
-/// After the heal: leases expire, jobs are offered again, and the longest job runs.
-const JOBS_END: Duration = Duration::from_secs(55 * 60);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{self, BoxFuture};
+use futures_util::future::BoxFuture;
 use squall_protocol::Shutdown;
 use squall_protocol::facts::{Job as JobName, Outcome};
 use squall_protocol::workers::Work;
 use squall_sim::Process;
 
-use super::{Job, WhenAsked};
+use super::Job;
 use crate::execution::Executor;
 
 /// What one worker process executes.
@@ -33,12 +33,7 @@ impl Work for Execution {
         async move {
             let outcome = match plan {
                 Some(plan) => {
-                    let asked = async {
-                        match plan.when_asked {
-                            WhenAsked::Ends => cancelled.requested().await,
-                            WhenAsked::GoesOn => future::pending().await,
-                        }
-                    };
+                    let asked = plan.when_asked.asked(&cancelled);
                     execution.run(Duration::from_millis(plan.takes_ms), plan.outcome, asked).await
                 }
                 None => Outcome::Failed,

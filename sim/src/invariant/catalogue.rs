@@ -11,6 +11,8 @@ use super::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeak
 use super::load::{PeakToMeanBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::messages::{AckedMessageHandled, NoMessageLost};
+use super::offers::OfferedJobTaken;
+use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
 use super::stages::{SlowStageAlerted, StageEnds};
@@ -53,6 +55,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(PeakToMeanBounded::default()),
         Box::new(QueuedJobEnds::default()),
         Box::new(WaitingJobTaken::default()),
+        Box::new(OfferedJobTaken::default()),
         Box::new(CancelledJobStops::default()),
         Box::new(LeasedJobRuns::default()),
         Box::new(SessionRegained::default()),
@@ -60,6 +63,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(NoAgentStoppedForGood::default()),
         Box::new(AckedMessageHandled::default()),
         Box::new(DeadHoldersLockFreed::default()),
+        Box::new(WorkNotHeldUp::default()),
         Box::new(StageEnds::default()),
         Box::new(SlowStageAlerted::default()),
         Box::new(coverage::lease_expires()),

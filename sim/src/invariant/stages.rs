@@ -7,13 +7,15 @@ use squall_protocol::Fact;
 use squall_protocol::facts::{Job, Stage};
 
 use crate::time::SimTime;
+use crate::trace::NodeId;
 
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
 use super::running::{Change, Counts, Running};
+use super::suspensions::Suspensions;
 use super::{Findings, History, Rule};
 
-/// A stage of a job ends in time.
+/// A stage of a job ends in time. While its machine is suspended, no time passes for it.
 #[derive(Clone, Debug)]
 pub struct StageEnds {
     /// The stage, or every stage. Default: every one.
@@ -49,14 +51,18 @@ impl Rule for StageEnds {
     }
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let suspensions = Suspensions::of(history);
+        let mut machines: BTreeMap<Place<'_>, NodeId> = BTreeMap::new();
         let mut endings = Endings::default();
         let mut open: Deadlines<Place<'_>> = match self.counting {
             Counting::DespiteFaults => Deadlines::despite_faults(self.bound),
             Counting::AfterHeal => Deadlines::after_heal(history, self.bound),
         };
-        let tell = |found: &mut Findings, (job, stage): Place<'_>, due: Due| {
+        let tell = |found: &mut Findings, machine: Option<&NodeId>, (job, stage): Place<'_>, due: Due, at: SimTime| {
             found.subject();
-            if due.missed {
+            let since = SimTime::ZERO + due.deadline.since(SimTime::ZERO + self.bound);
+            let awake = machine.map_or(self.bound, |machine| suspensions.awake(&[*machine], since, at));
+            if due.missed && awake > self.bound {
                 let message = format_args!(
                     "stage {stage:?} of {job} began at {} and had not ended by {} ({} are its bound)",
                     due.since,
@@ -71,26 +77,32 @@ impl Rule for StageEnds {
             match &entry.fact {
                 Fact::StageBegan { job, stage } if self.stage.as_ref().is_none_or(|only| only == stage) => {
                     open.arise((job, stage), entry.at);
+                    machines.insert((job, stage), entry.node);
                 }
                 Fact::StageEnded { job, stage } => {
-                    open.settle(&(job, stage), entry.at).into_iter().for_each(|due| tell(found, (job, stage), due));
+                    let (place, machine) = ((job, stage), machines.get(&(job, stage)));
+                    let due = open.settle(&place, entry.at);
+                    due.into_iter().for_each(|due| tell(found, machine, place, due, entry.at));
                 }
                 _ => {}
             }
             // A stage that is cut off with its worker has ended, too.
             if let Some(ended) = endings.follow(entry) {
                 for place in open.open(|(job, _)| *job == ended) {
-                    open.settle(&place, entry.at).into_iter().for_each(|due| tell(found, place, due));
+                    let due = open.settle(&place, entry.at);
+                    due.into_iter().for_each(|due| tell(found, machines.get(&place), place, due, entry.at));
                 }
             }
         }
-        open.missed(history.end).for_each(|(place, due)| tell(found, place, due));
+        open.missed(history.end).for_each(|(place, due)| tell(found, machines.get(&place), place, due, history.end));
     }
 }
 
 /// A monitor raises an alert for a stage that takes too long, and for no other.
 #[derive(Clone, Debug)]
 pub struct SlowStageAlerted {
+    /// The stage that is watched, or every stage. Default: every one.
+    pub stage: Option<Stage>,
     /// How long a stage may take before it is slow. Default: 1 minute.
     pub threshold: Duration,
     /// How long the alert may take, from heal on. Default: 2 minutes.
@@ -99,7 +111,7 @@ pub struct SlowStageAlerted {
 
 impl Default for SlowStageAlerted {
     fn default() -> Self {
-        Self { threshold: Duration::from_secs(60), within: Duration::from_secs(2 * 60) }
+        Self { stage: None, threshold: Duration::from_secs(60), within: Duration::from_secs(2 * 60) }
     }
 }
 
@@ -123,9 +135,10 @@ impl Rule for SlowStageAlerted {
         let first = Stage::from("");
         let mut watched: BTreeMap<Place<'_>, Watch> = BTreeMap::new();
         let mut unheard: Deadlines<Place<'_>> = Deadlines::after_heal(history, self.within);
+        let watches = |stage: &Stage| self.stage.as_ref().is_none_or(|only| only == stage);
         for entry in history.journal {
             match &entry.fact {
-                Fact::StageBegan { job, stage } => {
+                Fact::StageBegan { job, stage } if watches(stage) => {
                     let watch = Watch { began: entry.at, ended: None, alerted: false };
                     if let Some(before) = watched.insert((job, stage), watch) {
                         self.close((job, stage), &before, entry.at, &mut unheard);
@@ -137,7 +150,7 @@ impl Rule for SlowStageAlerted {
                         self.close((job, stage), watch, entry.at, &mut unheard);
                     }
                 }
-                Fact::StageAlert { job, stage } => {
+                Fact::StageAlert { job, stage } if watches(stage) => {
                     self.hear((job, stage), entry.at, &mut watched, &mut unheard, found);
                 }
                 _ => {}
@@ -273,6 +286,21 @@ mod tests {
         let after_heal = StageEnds { counting: Counting::AfterHeal, ..StageEnds::default() };
         holds(&after_heal, 1, [facts.clone(), vec![(1_060, stage_ended("j", "post-job"))]].concat());
         breaks(&after_heal, (1_060, broken.1, broken.2), &[], facts);
+    }
+
+    #[test]
+    fn a_suspended_machine_s_time_does_not_count() {
+        let facts = |resumed| {
+            vec![
+                (1, started("j", 1, "a", "w")),
+                (1, stage_began("j", "post-job")),
+                (11, Fact::MachineSuspended { machine: "a".into() }),
+                (resumed, Fact::MachineResumed { machine: "a".into() }),
+                (400, stage_ended("j", "post-job")),
+            ]
+        };
+        holds(&StageEnds::default(), 1, facts(340));
+        breaks(&StageEnds::default(), (61, "j/post-job", "stage-ends/stage"), &[], facts(310));
     }
 
     #[test]

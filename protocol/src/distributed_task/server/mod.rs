@@ -190,6 +190,14 @@ impl Server {
         self.with(|state, _| state.order_update(agent_id, version)).map_err(|_| UnknownName::Agent)
     }
 
+    /// Does somebody known call?
+    ///
+    /// # Errors
+    /// [`Failure::Unauthorized`].
+    pub(crate) fn authenticate(&self, call: &call::Call) -> Result<(), Failure> {
+        self.with(|state, now| state.caller(call, now).map(drop))
+    }
+
     /// What it was started with.
     pub fn parameters(&self) -> &Parameters {
         &self.0.parameters

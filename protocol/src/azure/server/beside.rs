@@ -1,0 +1,55 @@
+//! The services beside the distributed task.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State as Store;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::StatusCode;
+
+use super::{LATEST_VERSION, Parameters, ProgressiveBackoff};
+use crate::azure::wire::{
+    CUSTOMER_INTELLIGENCE, CustomerIntelligenceEvent, FEATURE_FLAGS, FeatureFlag, PACKAGES, flag,
+};
+use crate::distributed_task::server::call::{Call, bare, ok};
+use crate::distributed_task::server::failure::Failure;
+use crate::distributed_task::server::{Server, answer, discovery, path_of};
+
+pub(super) fn routes(parameters: &Arc<Parameters>) -> Router<Server> {
+    let (tenant, location) = (path_of(&parameters.tasks.addresses.tenant), path_of(&parameters.location));
+    let flags = parameters.clone();
+    Router::new()
+        .route(&format!("{location}/_apis/connectionData"), get(discovery::connection_data))
+        .route(
+            &format!("{tenant}/{FEATURE_FLAGS}/{{name}}"),
+            get(move |server: Store<Server>, call: Call| feature_flag(server, call, flags)),
+        )
+        .route(&format!("{tenant}/{CUSTOMER_INTELLIGENCE}"), post(events))
+        .route(&format!("{tenant}/{PACKAGES}/{{version}}"), get(package))
+}
+
+async fn feature_flag(Store(server): Store<Server>, call: Call, parameters: Arc<Parameters>) -> Response {
+    let found = server.authenticate(&call).map(|()| {
+        let name = call.parameter("name");
+        let on = name == flag::PROGRESSIVE_BACKOFF && parameters.progressive_backoff == ProgressiveBackoff::On;
+        ok(&FeatureFlag::new(name, on))
+    });
+    answer(server.vss(), found)
+}
+
+/// Events are read and forgotten.
+async fn events(Store(server): Store<Server>, call: Call) -> Response {
+    let read = server.authenticate(&call).and_then(|()| call.json::<Vec<CustomerIntelligenceEvent>>("events"));
+    answer(server.vss(), read.map(|_| bare(StatusCode::NO_CONTENT)))
+}
+
+async fn package(Store(server): Store<Server>, call: Call) -> Response {
+    let found = server.authenticate(&call).and_then(|()| match call.parameter("version") {
+        LATEST_VERSION => {
+            Ok(ok(&serde_json::json!({"type": "agent", "platform": "linux-x64", "version": LATEST_VERSION})))
+        }
+        other => Err(Failure::NoRoute(format!("{PACKAGES}/{other}"))),
+    });
+    answer(server.vss(), found)
+}
