@@ -158,8 +158,8 @@ impl Model for BkciAgentReuse {
     }
 }
 
-/// A worker that is not wanted any more is gone after a few calls.
-const REFUSED_WORKER_ENDS: Duration = Duration::from_secs(60);
+/// A worker that is not wanted any more is gone after its next call.
+const REFUSED_WORKER_ENDS: Duration = Duration::from_secs(15);
 /// A job that finds no room is given up after so long: 120 tries, 5 s apart, less what the first one saves.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(9 * 60);
 /// An event that is delivered again, and a lock of a critical section that has to end by itself.
