@@ -103,9 +103,8 @@ impl State {
         if !matches!(row.status, RowStatus::Queue | RowStatus::Running) {
             return None;
         }
-        if row.status == RowStatus::Queue {
-            (row.status, row.updated) = (RowStatus::Running, now);
-        }
+        // Its age counts from the last answer that may have brought it to the agent.
+        (row.status, row.updated) = (RowStatus::Running, now);
         let project = self.agents.get(agent).map(|record| record.project.clone()).unwrap_or_default();
         Some(BuildInfo {
             project_id: project,
