@@ -3,14 +3,18 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use super::tested::VARIANT;
 use crate::case::Case;
 use crate::case_file;
-use crate::report::{self, Report};
+use crate::report::{self, Report, words};
 use crate::scenario::Scenario;
+use crate::shrink::{Budget, shrink};
+use crate::time::SimTime;
 use crate::trace::Keep;
 use crate::trial::{self, Trial};
 use crate::verdict::Finding;
@@ -44,13 +48,40 @@ fn told(scenario: &dyn Scenario, seed: u64) -> String {
     if let Some(worst) = trial.outcome.verdict.worst() {
         writeln!(told, "  what:   {}", finding(worst)).expect(put);
     }
-    let effective = trial.outcome.faults_effective();
-    writeln!(told, "  faults: {effective} of {} changed something", case.plan.faults.len()).expect(put);
-    match write(scenario, &case, &trial) {
+    let (smallest, trial) = smallest(scenario, case, trial);
+    for fault in &smallest.plan.faults {
+        let at = SimTime::from_millis(fault.at_ms);
+        writeln!(told, "  needs:  at {at}, for {} ms: {}", fault.for_ms, words::fault(fault)).expect(put);
+    }
+    if smallest.plan.faults.is_empty() {
+        writeln!(told, "  needs:  no fault at all").expect(put);
+    }
+    match write(scenario, &smallest, &trial) {
         Ok(path) => writeln!(told, "  story:  {}", path.display()).expect(put),
         Err(why) => writeln!(told, "  story:  could not be written: {why}").expect(put),
     }
     told
+}
+
+/// The smallest case that fails in the same way. What cannot be run again, such as a panic that comes and goes, stays.
+fn smallest(scenario: &dyn Scenario, case: Case, trial: Trial) -> (Case, Trial) {
+    let stop = AtomicBool::new(false);
+    let budget = Budget::default();
+    let mut told = case.plan.faults.len();
+    let shrunk = shrink(scenario, &case, budget, &stop, &mut |progress| {
+        if progress.faults < told {
+            told = progress.faults;
+            eprintln!("  shrinking: {told} faults left after {} attempts", progress.attempts);
+        }
+        ControlFlow::Continue(())
+    });
+    match shrunk {
+        Ok(Some(shrunk)) => match trial::run(scenario, &shrunk.case, Keep::Events) {
+            Ok(trial) => (shrunk.case, trial),
+            Err(_) => (case, trial),
+        },
+        _ => (case, trial),
+    }
 }
 
 fn finding(worst: &Finding) -> String {
