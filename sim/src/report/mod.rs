@@ -1,13 +1,20 @@
-//! Reports on one run: a story for people, lines of JSON for programs.
+//! Reports on one run: a story, a page and a diagram for people, JSON for programs and for the Perfetto UI.
 
 mod cast;
+mod html;
 pub mod json;
+mod mermaid;
+mod perfetto;
 mod quiet;
+mod scene;
 mod series;
 mod story;
 mod text;
 pub mod words;
 
+pub use self::html::page as html;
+pub use self::mermaid::mermaid;
+pub use self::perfetto::perfetto;
 pub use self::text::text;
 use crate::case::Case;
 use crate::scenario::Scenario;
