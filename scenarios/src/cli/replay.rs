@@ -55,6 +55,12 @@ enum Format {
     Case,
     /// The case alone, as one word that replay takes.
     Token,
+    /// A page to look into, in one file that needs no network.
+    Html,
+    /// A sequence diagram, to paste into an issue.
+    Mermaid,
+    /// A Chrome trace, which the Perfetto UI opens.
+    Perfetto,
 }
 
 pub(super) fn run(
@@ -183,6 +189,9 @@ fn told(again: &Again, format: Format) -> Result<(Severity, String), Refusal> {
     let text = match format {
         Format::Text => report::text(&report),
         Format::Json => report::json::run(&report, wall),
+        Format::Html => report::html(&report),
+        Format::Mermaid => report::mermaid(&report),
+        Format::Perfetto => report::perfetto(&report),
         Format::Case => case_file::to_text(case),
         Format::Token => case_token::to_token(case) + "\n",
     };
@@ -192,7 +201,7 @@ fn told(again: &Again, format: Format) -> Result<(Severity, String), Refusal> {
 /// A seed over which the scenario itself panics has no story.
 fn told_broken(outcome: &Outcome, replay: &str, format: Format) -> (Severity, String) {
     let text = match format {
-        Format::Text => {
+        Format::Text | Format::Html | Format::Mermaid | Format::Perfetto => {
             let worst = outcome.verdict.worst().map_or("", |worst| &worst.message);
             format!("{replay}\n\nverdict: {}\n  what       {worst}\n", outcome.verdict.severity())
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::Report;
+use super::cast::Cast;
 use super::scene::Scene;
 use super::words;
 use crate::time::SimTime;
@@ -20,11 +21,16 @@ struct Line {
     lanes: Vec<u32>,
 }
 
-/// The run as a sequence diagram. Of a long run it shows the last lines before the failure.
+/// The run as a sequence diagram of those whom its failure concerns. Of a long run it shows the last lines before it.
 pub fn mermaid(report: &Report<'_>) -> String {
     let scene = Scene::of(report);
     let failed_ms = scene.findings.first().map_or(scene.end_ms, |found| found.at_ms);
+    let worst = report.trial.outcome.verdict.worst();
+    let cast = Cast::of(&report.trial.ended.journal, &scene.lanes, worst);
+    let (left_out, _) = cast.left_out();
+    let is_told = |lane: &u32| !left_out.contains(&scene.lanes[*lane as usize].as_str());
     let mut lines = lines(&scene);
+    lines.retain(|line| line.lanes.iter().all(is_told));
     lines.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
     let until = lines.partition_point(|line| line.at_ms <= failed_ms);
     let from = until.saturating_sub(LINES_MAX);

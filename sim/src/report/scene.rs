@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use squall_protocol::Fact;
 
-use super::{Report, words};
+use super::{Report, story, words};
 use crate::fault::{Fault, FaultKind};
 use crate::time::SimTime;
 use crate::trace::{Event, NodeId, What};
@@ -71,7 +71,7 @@ pub(crate) struct Band {
 pub(crate) struct Mark {
     pub(crate) lane: u32,
     pub(crate) at_ms: f64,
-    /// `fact`, `log` or `process`.
+    /// `fact`, `routine` for facts that say that something goes on as before, `log` or `process`.
     pub(crate) kind: &'static str,
     pub(crate) text: String,
 }
@@ -218,7 +218,8 @@ impl Stage {
             }
             _ => {}
         }
-        mark(event, "fact", words::fact(fact), scene);
+        let kind = if story::routine(fact).is_some() { "routine" } else { "fact" };
+        mark(event, kind, words::fact(fact), scene);
     }
 
     fn begin(&mut self, kind: &'static str, name: String, lane: u32, at: SimTime) {

@@ -188,7 +188,7 @@ fn is_told(level: &str) -> bool {
 }
 
 /// Facts that say that something goes on as before: what.
-fn routine(fact: &Fact) -> Option<String> {
+pub(super) fn routine(fact: &Fact) -> Option<String> {
     match fact {
         Fact::SessionRefreshed { session } => Some(format!("{session} is refreshed")),
         Fact::LeaseRenewed { job, attempt, .. } => Some(format!("{job} is renewed in attempt {attempt}")),

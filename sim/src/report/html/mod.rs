@@ -12,13 +12,14 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// What the picture shows and a reader may switch off.
-const LAYERS: [(&str, &str); 7] = [
+const LAYERS: [(&str, &str); 8] = [
     ("requests", "requests"),
     ("session", "sessions"),
     ("lease", "leases"),
     ("job", "jobs"),
     ("lock", "locks"),
     ("fact", "facts"),
+    ("routine", "routine"),
     ("log", "logs"),
 ];
 

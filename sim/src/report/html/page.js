@@ -74,7 +74,6 @@
     }
     for (const lane of lanes) {
       if (!lane.shown) continue;
-      label(8, lane.line + 4, lane.name, "lane");
       add("line", { x1: LEFT, x2: width - 10, y1: lane.line, y2: lane.line, stroke: "var(--line)" });
     }
     for (const bar of scene.bars) {
@@ -84,6 +83,7 @@
       const y = lane.start[BARS.indexOf(bar.kind)] + bar.row * ROW - 10;
       add("rect", { x: from, y, width: to - from, height: ROW - 4, rx: 3, fill: COLOURS[bar.kind], opacity: 0.75 },
         `${bar.kind} ${bar.name}\n${clock(bar.from_ms)} to ${clock(bar.to_ms)}: ${bar.end}`);
+      if (to - from > 90) label(from + 4, y + ROW - 7, `${bar.kind} ${bar.name}`.slice(0, Math.floor((to - from) / 6.5)), "bar");
     }
     if (!off.has("requests")) for (const request of scene.requests) requestArrow(request, x, seen);
     for (const mark of scene.marks) {
@@ -97,6 +97,9 @@
       add("line", { x1: x(found.at_ms), x2: x(found.at_ms), y1: TOP - 6, y2: height, stroke: "var(--bad)", "stroke-width": 2, "stroke-dasharray": "5 3" },
         `${found.severity}: ${found.invariant} at ${clock(found.at_ms)}\n${found.message}`);
     }
+    // What began before the picture does is cut off at its edge.
+    add("rect", { x: 0, y: 0, width: LEFT - 1, height, fill: "var(--paper)" });
+    for (const lane of lanes) if (lane.shown) label(8, lane.line + 4, lane.name, "lane");
   }
 
   function requestArrow(request, x, seen) {
