@@ -33,7 +33,7 @@ choices! {
     because "a body that stalls hangs the runner while it is shown online"
     from "#4695";
 
-    /// A V2 answer of 2xx that is not JSON.
+    /// An answer of 2xx that is not JSON: of V2, or one in which V1 reads nothing.
     not_json: NotJson of conduct { upstream NullResult, hardened Error }
     because "a login page counts as a success"
     from "RawHttpClientBase.cs:261-288";

@@ -14,11 +14,10 @@ use tower::ServiceExt;
 use crate::clock;
 use crate::http::{self as net, Body};
 use crate::jwt::{Algorithm, Signer};
-use crate::retry::{Attempt, Decision, RetryPolicy};
+use crate::retry::{self, Sent};
 
-use super::client;
+use super::client::{self, HttpRetries};
 use super::failure::Failure;
-use super::http_retry::VssHttpRetry;
 use super::line::Line;
 use super::wire::{self, ASSERTION_TYPE, GRANT_TYPE, TokenError, TokenRequest, TokenResponse};
 
@@ -81,13 +80,19 @@ pub struct Identity {
 pub struct TokenProvider {
     identity: Identity,
     trouble: TokenTrouble,
+    retries: HttpRetries,
     current: Mutex<Option<String>>,
 }
 
 impl TokenProvider {
     /// A provider without a token yet.
     pub fn new(identity: Identity, trouble: TokenTrouble) -> Self {
-        Self { identity, trouble, current: Mutex::new(None) }
+        Self { identity, trouble, retries: HttpRetries::Vss, current: Mutex::new(None) }
+    }
+
+    /// The same provider with another loop of retries than the OAuth client's own.
+    pub fn retrying(self, retries: HttpRetries) -> Self {
+        Self { retries, ..self }
     }
 
     /// Throws the token away, so that the next request fetches a new one.
@@ -112,24 +117,10 @@ impl TokenProvider {
 
     /// The OAuth client's own loop of retries.
     async fn exchange(&self, line: &Line) -> Result<String, Failure> {
-        let mut policy = VssHttpRetry::token();
-        let began = line.mono();
-        let mut number = 0;
-        loop {
-            number += 1;
-            let last = line.http.clone().oneshot(self.request(line)).await.map_err(Failure::Transport);
-            let decision = match client::outcome(&last, line.clock.wall()) {
-                Some(outcome) => {
-                    let attempt = Attempt { number, outcome, elapsed: line.mono().since(began) };
-                    line.random.with(|random| policy.decide(&attempt, random))
-                }
-                None => Decision::GiveUp,
-            };
-            match decision {
-                Decision::Retry(wait) => line.clock.sleep(wait).await,
-                Decision::GiveUp => return read_token(last?).await,
-            }
-        }
+        let mut policy = self.retries.token_policy();
+        let ask = || async { line.http.clone().oneshot(self.request(line)).await.map_err(Failure::Transport) };
+        let Sent { last, .. } = retry::send(line, &mut *policy, ask, client::outcome).await;
+        read_token(last?).await
     }
 
     fn request(&self, line: &Line) -> Request<Body> {

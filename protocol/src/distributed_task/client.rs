@@ -125,6 +125,15 @@ impl HttpRetries {
             HttpRetries::Single => Box::new(FullJitter::single()),
         }
     }
+
+    /// The policy of a fetch of a token.
+    pub(super) fn token_policy(self) -> Box<dyn RetryPolicy> {
+        match self {
+            HttpRetries::Vss => Box::new(VssHttpRetry::token()),
+            HttpRetries::FullJitter => Box::new(FullJitter::token()),
+            HttpRetries::Single => Box::new(FullJitter::single()),
+        }
+    }
 }
 
 /// How the two generations of clients differ below the level of calls.

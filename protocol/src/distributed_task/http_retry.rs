@@ -83,14 +83,19 @@ pub struct FullJitter {
     retries: u32,
 }
 
-/// First step and largest wait of [`FullJitter`]; the cap is also the most that Retry-After can ask for.
-const FULL_JITTER_BASE: Duration = Duration::from_secs(2);
+/// First step and largest wait of [`FullJitter`]. The first one spreads a fleet that lost its server in one instant; the cap is also the most that Retry-After can ask for.
+const FULL_JITTER_BASE: Duration = Duration::from_secs(5);
 const FULL_JITTER_CAP: Duration = Duration::from_secs(20);
 
 impl FullJitter {
     /// As many attempts as [`VssHttpRetry::ordinary`] makes.
     pub const fn ordinary() -> Self {
         Self { retries: RETRIES }
+    }
+
+    /// As many attempts as [`VssHttpRetry::token`] makes.
+    pub const fn token() -> Self {
+        Self { retries: TOKEN_RETRIES }
     }
 
     /// No retry at all: the layer above retries.

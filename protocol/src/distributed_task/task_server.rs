@@ -92,6 +92,16 @@ pub struct TaskServer {
     base: String,
     pool: String,
     timeouts: Arc<Mutex<SendTimeouts>>,
+    unread: Unread,
+}
+
+/// A 2xx whose body is of no interest, when the body is not what the server writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Nobody looks: a login page counts as a success.
+    Succeeds,
+    /// What has a body that is no JSON does not come from the server.
+    MustBeJson,
 }
 
 impl TaskServer {
@@ -102,7 +112,13 @@ impl TaskServer {
             base: base.trim_end_matches('/').to_owned(),
             pool: pool.to_string(),
             timeouts: Arc::new(Mutex::new(timeouts)),
+            unread: Unread::Succeeds,
         }
+    }
+
+    /// The same server, with another look at answers that nobody reads.
+    pub fn unread(self, unread: Unread) -> Self {
+        Self { unread, ..self }
     }
 
     /// The send time-out of a connection, now.
@@ -292,7 +308,13 @@ impl TaskServer {
     }
 
     async fn tell(&self, call: &Call) -> Result<(), Failure> {
-        successful(self.client.send(call).await?).map(drop)
+        let reply = successful(self.client.send(call).await?)?;
+        match self.unread {
+            Unread::MustBeJson if !reply.body.is_empty() && !reply.is_json() => {
+                Err(Failure::Unreadable(format!("{} without JSON", reply.status)))
+            }
+            Unread::MustBeJson | Unread::Succeeds => Ok(()),
+        }
     }
 }
 

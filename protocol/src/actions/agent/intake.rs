@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::{FutureExt, select_biased};
+
 use crate::actions::choices::SecondJob;
 use crate::actions::supervisor::exit;
 use crate::distributed_task::agent::{Cursor, Dispatcher, body};
@@ -59,16 +61,25 @@ impl Intake {
         }
     }
 
-    /// Ends when no job is in hand and something waits for that.
+    /// Ends when no job is in hand and something waits for that, or when a job is to be asked for again.
     pub async fn turn(&self) {
-        if self.waiting.is_empty() && self.plan == Plan::GoOn {
-            std::future::pending::<()>().await;
+        let idle = async {
+            if self.waiting.is_empty() && self.plan == Plan::GoOn {
+                std::future::pending::<()>().await;
+            }
+            self.dispatcher.idle().await;
+        };
+        select_biased! {
+            () = idle.fuse() => {}
+            () = self.acquisitions.due(&self.runner.line).fuse() => {}
         }
-        self.dispatcher.idle().await;
     }
 
     /// Does what waited for its [`turn`](Self::turn).
     pub async fn take_turn(&mut self) -> Handled {
+        if let Some(message) = self.acquisitions.take_due(self.runner.line.mono()) {
+            return self.job(message).await;
+        }
         match self.plan {
             Plan::End(code) => Err(ExitCode(code)),
             Plan::GoOn if self.waiting.is_empty() => Ok(()),

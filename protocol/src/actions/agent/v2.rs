@@ -1,15 +1,17 @@
 //! What is V2's own: polls at the broker, acknowledging, and acquiring a job before it can start.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::actions::choices::{AcquireReplay, EphemeralSkip};
 use crate::actions::wire::{AcquireJobRequest, RunnerJobRequestRef};
-use crate::clock;
+use crate::clock::{self, Mono};
 use crate::distributed_task::agent::{Origin, body, decrypted};
 use crate::distributed_task::failure::{Failure, key};
-use crate::distributed_task::line::Line;
+use crate::distributed_task::line::{Line, seconds};
 use crate::distributed_task::retry_request::retry_request;
 use crate::distributed_task::wire::{JobMessage, TaskAgentMessage};
 use crate::random;
@@ -49,6 +51,11 @@ fn is_retriable_poll(failure: &Failure) -> bool {
     *failure != Failure::Unauthorized && !failure.is_any(&final_ones)
 }
 
+/// How long the repaired runner goes on asking for a job when nothing says whose it is: as long as a lease lasts.
+pub const ACQUIRE_PATIENCE: Duration = Duration::from_secs(600);
+/// How long it waits between two such calls. Polling goes on meanwhile.
+const ACQUIRE_PAUSE: Range<Duration> = seconds(15..30);
+
 /// What came of a job's reference.
 #[derive(Debug)]
 pub(super) enum Taken {
@@ -65,7 +72,22 @@ pub(super) enum Taken {
 pub(super) struct Acquisitions {
     skips: Throttler,
     /// Keys by message: the same job must not be acquired twice under two keys, nor run twice under one.
-    keys: std::collections::BTreeMap<String, (Uuid, Acquired)>,
+    keys: BTreeMap<String, Attempts>,
+    /// Jobs that may be ours although no answer said so.
+    unsettled: Vec<Unsettled>,
+}
+
+#[derive(Clone, Copy)]
+struct Attempts {
+    key: Uuid,
+    acquired: Acquired,
+    until: Mono,
+    number: u32,
+}
+
+struct Unsettled {
+    message: TaskAgentMessage,
+    next: Mono,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,10 +108,13 @@ impl Intake {
         }
         let idempotency = match self.runner.choices.acquire_replay {
             AcquireReplay::Blind => None,
-            AcquireReplay::Keyed => match self.acquisitions.key(&reference.runner_request_id, &self.runner.line) {
-                (_, Acquired::Ours) => return Ok(Taken::Skipped),
-                (key, Acquired::NotYet) => Some(key),
-            },
+            AcquireReplay::Keyed => {
+                let attempts = self.acquisitions.begin(&reference.runner_request_id, &self.runner.line);
+                if attempts.acquired == Acquired::Ours {
+                    return Ok(Taken::Skipped);
+                }
+                Some(attempts)
+            }
         };
         match self.acquire(&reference, idempotency).await {
             Ok(Some(job)) => {
@@ -114,12 +139,19 @@ impl Intake {
             }
             Err(failure) => {
                 tracing::warn!("Caught exception from acquiring job message: {failure}");
+                if let Some(attempts) = idempotency {
+                    self.acquisitions.ask_again(message, attempts, &self.runner.line);
+                }
                 Ok(Taken::Skipped)
             }
         }
     }
 
-    async fn acquire(&self, reference: &RunnerJobRequestRef, key: Option<Uuid>) -> Result<Option<JobMessage>, Failure> {
+    async fn acquire(
+        &self,
+        reference: &RunnerJobRequestRef,
+        attempts: Option<Attempts>,
+    ) -> Result<Option<JobMessage>, Failure> {
         let service = self.runner.run_service(&reference.run_service_url);
         let request = AcquireJobRequest {
             job_message_id: reference.runner_request_id.clone(),
@@ -127,9 +159,14 @@ impl Intake {
             runner_os: Some("Linux".to_owned()),
             billing_owner_id: reference.billing_owner_id.clone(),
         };
-        let acquired =
-            retry_request(&self.runner.line, |failure| !is_lost_to_us(failure), || service.acquire(&request, key))
-                .await?;
+        let key = attempts.map(|attempts| attempts.key);
+        let acquired = match attempts {
+            Some(Attempts { number: 2.., .. }) => service.acquire(&request, key).await?,
+            _ => {
+                retry_request(&self.runner.line, |failure| !is_lost_to_us(failure), || service.acquire(&request, key))
+                    .await?
+            }
+        };
         Ok(acquired.map(|(job, _)| job))
     }
 
@@ -159,14 +196,43 @@ enum Acknowledged {
 }
 
 impl Acquisitions {
-    fn key(&mut self, request: &str, line: &Line) -> (Uuid, Acquired) {
-        *self.keys.entry(request.to_owned()).or_insert_with(|| (line.random.guid(), Acquired::NotYet))
+    fn begin(&mut self, request: &str, line: &Line) -> Attempts {
+        let attempts = self.keys.entry(request.to_owned()).or_insert_with(|| Attempts {
+            key: line.random.guid(),
+            acquired: Acquired::NotYet,
+            until: line.mono() + ACQUIRE_PATIENCE,
+            number: 0,
+        });
+        attempts.number += 1;
+        *attempts
     }
 
     fn is_ours(&mut self, request: &str) {
-        if let Some((_, acquired)) = self.keys.get_mut(request) {
-            *acquired = Acquired::Ours;
+        if let Some(attempts) = self.keys.get_mut(request) {
+            attempts.acquired = Acquired::Ours;
         }
+    }
+
+    /// No answer says whose the job is. The server may think that it is ours, and wait for us.
+    fn ask_again(&mut self, message: &TaskAgentMessage, attempts: Attempts, line: &Line) {
+        let next = line.mono() + line.random.uniform(ACQUIRE_PAUSE);
+        if next < attempts.until && self.unsettled.iter().all(|known| known.message.body != message.body) {
+            self.unsettled.push(Unsettled { message: message.clone(), next });
+        }
+    }
+
+    /// Ends when it is time to ask for a job again.
+    pub async fn due(&self, line: &Line) {
+        match self.unsettled.iter().map(|unsettled| unsettled.next).min() {
+            Some(next) => line.clock.sleep(next.since(line.mono())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A job that is to be asked for again by now.
+    pub fn take_due(&mut self, now: Mono) -> Option<TaskAgentMessage> {
+        let due = self.unsettled.iter().position(|unsettled| unsettled.next <= now)?;
+        Some(self.unsettled.remove(due).message)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Reporting the end of a job, by the listener and by the worker, with the layers of retries that each has.
 
+use std::future::Future;
 use std::ops::Range;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::clock::Mono;
+use crate::clock::{self, Mono};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::{Line, seconds};
 use crate::distributed_task::retry_request::retry_request;
@@ -25,9 +26,11 @@ pub const ROUNDS: u32 = 5;
 /// See [`ROUNDS`].
 pub const ROUND_PAUSE: Duration = Duration::from_secs(5);
 
-/// The repaired runner has no layer of retries below its rounds. It gives up after so long: a job that is renewed and
-/// does not end keeps its runner from the next one.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// The repaired runner has no layer of retries below its rounds. It gives up so long after it knew the result: a job that
+/// is renewed and does not end keeps its runner from the next one.
+pub const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// What one of its rounds may take at the least, however little of [`PATIENCE`] is left.
+pub const SHORTEST_ROUND: Duration = Duration::from_secs(30);
 const PATIENT_PAUSE: Range<Duration> = seconds(5..15);
 
 /// From this version on, plans take a job's end as an event from the worker, and the listener is silent
@@ -77,46 +80,73 @@ async fn finish_with_rounds(dispatcher: &Dispatcher, dispatch: &Dispatch, result
 /// A worker ended without a result (`LogWorkerProcessUnhandledException`).
 pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
     let station = &dispatcher.station;
-    let recorded = match station.conduct.crash_report {
-        CrashReport::AlwaysFailed => None,
-        CrashReport::RecordedResult => Recorded::read(&*station.disk, &dispatch.job),
-    };
-    let result = recorded.map_or(TaskResult::Failed, |recorded| recorded.result);
+    let recorded = recorded(dispatcher, dispatch);
     if dispatcher.is_run_service(dispatch) {
-        let key = recorded.map(|recorded| recorded.key);
-        complete_from_listener(dispatcher, dispatch, result, key).await;
+        complete_from_listener(dispatcher, dispatch, TaskResult::Failed, recorded).await;
         return;
     }
+    let result = recorded.map_or(TaskResult::Failed, |recorded| recorded.result);
     if let Err(failure) = mark_timeline(dispatcher, dispatch, result).await {
         tracing::warn!("Failed to report the unhandled exception of the worker: {failure}");
     }
     if station.conduct.crash_report == CrashReport::RecordedResult {
-        let report = Report::new(&station.line, &station.conduct, &dispatch.job);
-        let key = recorded.map_or_else(|| station.line.random.guid(), |recorded| recorded.key);
-        let _ = report.by_event(result, Some(key)).await;
+        raise_from_listener(dispatcher, dispatch, TaskResult::Failed, recorded).await;
     }
 }
 
-/// The job could not even start: tells the server whatever takes it out of the agent's hands.
-pub(super) async fn report_unstarted(dispatcher: &Dispatcher, dispatch: &Dispatch, result: TaskResult) {
+/// What the worker wrote down before it reported it, where that counts.
+pub(super) fn recorded(dispatcher: &Dispatcher, dispatch: &Dispatch) -> Option<Recorded> {
+    match dispatcher.station.conduct.crash_report {
+        CrashReport::AlwaysFailed => None,
+        CrashReport::RecordedResult => Recorded::read(&*dispatcher.station.disk, &dispatch.job),
+    }
+}
+
+/// No worker will report: tells the server whatever takes the job out of the agent's hands. That is the `recorded`
+/// result, and `otherwise` where there is none.
+pub(super) async fn report_in_place_of_worker(
+    dispatcher: &Dispatcher,
+    dispatch: &Dispatch,
+    otherwise: TaskResult,
+    recorded: Option<Recorded>,
+) {
     if dispatcher.is_run_service(dispatch) {
-        let key = dispatcher.station.line.random.guid();
-        complete_from_listener(dispatcher, dispatch, result, Some(key)).await;
+        complete_from_listener(dispatcher, dispatch, otherwise, recorded).await;
     } else if dispatch.job.plan.version >= PLANS_WITH_EVENTS {
-        let report = Report::new(&dispatcher.station.line, &dispatcher.station.conduct, &dispatch.job);
-        let _ = report.by_event(result, Some(dispatcher.station.line.random.guid())).await;
-    } else if let Err(failure) = finish_with_rounds(dispatcher, dispatch, result).await {
-        tracing::warn!("Failed to finish request {}: {failure}", dispatch.job.request_id);
+        raise_from_listener(dispatcher, dispatch, otherwise, recorded).await;
+    } else {
+        let result = recorded.map_or(otherwise, |recorded| recorded.result);
+        if let Err(failure) = finish_with_rounds(dispatcher, dispatch, result).await {
+            tracing::warn!("Failed to finish request {}: {failure}", dispatch.job.request_id);
+        }
     }
 }
 
-async fn complete_from_listener(dispatcher: &Dispatcher, dispatch: &Dispatch, result: TaskResult, key: Option<Uuid>) {
+async fn raise_from_listener(
+    dispatcher: &Dispatcher,
+    dispatch: &Dispatch,
+    otherwise: TaskResult,
+    recorded: Option<Recorded>,
+) {
+    let line = &dispatcher.station.line;
+    let end = recorded.unwrap_or_else(|| Recorded::now(otherwise, line));
+    let report = Report::since(line, &dispatcher.station.conduct, &dispatch.job, end.since());
+    let _ = report.by_event(end.result, Some(end.key)).await;
+}
+
+async fn complete_from_listener(
+    dispatcher: &Dispatcher,
+    dispatch: &Dispatch,
+    otherwise: TaskResult,
+    recorded: Option<Recorded>,
+) {
     let station = &dispatcher.station;
     let service = station.run_service_of(&dispatch.job, &run_service_url(dispatch));
-    let report = Report::new(&station.line, &station.conduct, &dispatch.job);
+    let end = recorded.unwrap_or_else(|| Recorded::now(otherwise, &station.line));
+    let report = Report::since(&station.line, &station.conduct, &dispatch.job, end.since());
     let done = match station.conduct.nested_retries {
-        NestedRetries::Multiplied => report.by_run_service_once(&service, result, key).await,
-        NestedRetries::OneLayer => report.by_run_service(&service, result, key).await,
+        NestedRetries::Multiplied => report.by_run_service_once(&service, end.result, Some(end.key)).await,
+        NestedRetries::OneLayer => report.by_run_service(&service, end.result, Some(end.key)).await,
     };
     if let Err(failure) = done {
         tracing::warn!("Failed to complete job {}: {failure}", dispatch.job.job_id);
@@ -135,16 +165,19 @@ async fn mark_timeline(dispatcher: &Dispatcher, dispatch: &Dispatch, result: Tas
     server.update_timeline(&dispatch.job.plan, dispatch.job.timeline.id, vec![record]).await
 }
 
-/// A worker's report of a job.
+/// A report of a job.
 pub(super) struct Report<'a> {
     line: &'a Line,
     conduct: &'a Conduct,
     job: &'a JobMessage,
+    /// When the result was known.
+    since: Mono,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(line: &'a Line, conduct: &'a Conduct, job: &'a JobMessage) -> Self {
-        Self { line, conduct, job }
+    /// A report of a result that is known `since` then.
+    pub fn since(line: &'a Line, conduct: &'a Conduct, job: &'a JobMessage, since: Mono) -> Self {
+        Self { line, conduct, job, since }
     }
 
     /// V2: rounds around the runner's own retries around those of the handler. 401 and 404 end it at once.
@@ -154,19 +187,8 @@ impl<'a> Report<'a> {
         result: TaskResult,
         key: Option<Uuid>,
     ) -> Result<(), Failure> {
-        let began = self.line.mono();
-        let mut round = 0;
-        loop {
-            round += 1;
-            match self.by_run_service_once(service, result, key).await {
-                Ok(()) => return Ok(()),
-                Err(failure) if self.is_final(&failure) || self.is_enough(round, began) => return Err(failure),
-                Err(failure) => {
-                    tracing::warn!("Catch exception while attempting to complete job: {failure}");
-                    self.pause().await;
-                }
-            }
-        }
+        let round = || self.by_run_service_once(service, result, key);
+        self.in_rounds(|failure| self.is_final(failure), round).await
     }
 
     /// V1: an event of the plan, in rounds, from version [`PLANS_WITH_EVENTS`] on. A plan that is gone ends it at once.
@@ -184,17 +206,37 @@ impl<'a> Report<'a> {
             ..JobEvent::default()
         };
         let key = self.key(key);
-        let began = self.line.mono();
-        let mut round = 0;
+        let round = || server.raise_event(&self.job.plan, &event, key);
+        self.in_rounds(|failure| self.is_over(failure), round).await
+    }
+
+    async fn in_rounds<F: Future<Output = Result<(), Failure>>>(
+        &self,
+        is_final: impl Fn(&Failure) -> bool,
+        mut round: impl FnMut() -> F,
+    ) -> Result<(), Failure> {
+        let mut rounds = 0;
         loop {
-            round += 1;
-            match server.raise_event(&self.job.plan, &event, key).await {
+            rounds += 1;
+            match self.patiently(round()).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if self.is_over(&failure) || self.is_enough(round, began) => return Err(failure),
+                Err(failure) if is_final(&failure) || self.is_enough(rounds) => return Err(failure),
                 Err(failure) => {
-                    tracing::warn!("Catch exception while attempting to raise job completed event: {failure}");
+                    tracing::warn!("Catch exception while attempting to report the end of the job: {failure}");
                     self.pause().await;
                 }
+            }
+        }
+    }
+
+    /// One round, cut off where patience ends.
+    async fn patiently(&self, round: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        match self.conduct.nested_retries {
+            NestedRetries::Multiplied => round.await,
+            NestedRetries::OneLayer => {
+                let limit = PATIENCE.saturating_sub(self.line.mono().since(self.since)).max(SHORTEST_ROUND);
+                let done = clock::timeout(&*self.line.clock, limit, round).await;
+                done.unwrap_or_else(|clock::Timeout(limit)| Err(Failure::TimedOut(limit)))
             }
         }
     }
@@ -250,10 +292,10 @@ impl<'a> Report<'a> {
         failure.is(key::ORCHESTRATION_JOB_NOT_FOUND) || is_stale(self.conduct.fencing, failure)
     }
 
-    fn is_enough(&self, rounds: u32, began: Mono) -> bool {
+    fn is_enough(&self, rounds: u32) -> bool {
         match self.conduct.nested_retries {
             NestedRetries::Multiplied => rounds == ROUNDS,
-            NestedRetries::OneLayer => self.line.mono().since(began) >= PATIENCE,
+            NestedRetries::OneLayer => self.line.mono().since(self.since) >= PATIENCE,
         }
     }
 

@@ -41,7 +41,7 @@ pub enum BodyTimeout {
     Bounded,
 }
 
-/// A V2 answer of 2xx that is not JSON.
+/// An answer of 2xx that is not JSON: of V2, or one in which V1 reads nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotJson {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures_util::{FutureExt, select_biased};
 use uuid::Uuid;
 
-use super::conduct::{JobKindField, OrphanedWorker, RepeatedCancel, SecondJob};
+use super::conduct::{JobKindField, KillDeadline, OrphanedWorker, RepeatedCancel, SecondJob};
 use crate::clock::{self, Mono};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::wire::{JobMessage, TaskAgentMessage, TaskResult, message_type, status};
 use crate::signal::Watch;
 
-use super::execute;
+use super::execute::{self, STOP_GRACE};
 use super::in_hand::InHand;
 use super::station::Station;
 
@@ -155,10 +155,20 @@ impl Dispatcher {
         true
     }
 
-    /// `ShutdownAsync`: cancels the job in hand and waits for its end.
+    /// `ShutdownAsync`: cancels the job in hand and waits for its end. Whatever a cancellation left to the worker, a
+    /// shutdown has a deadline of its own where every stop has one.
     pub async fn shutdown(&self) {
         let Some(last) = self.state().last.take() else { return };
-        last.cancel_without_deadline();
+        match self.station.conduct.kill_deadline {
+            KillDeadline::OnServerCancelOnly => last.cancel_without_deadline(),
+            KillDeadline::Always => {
+                let kill_at = self.station.line.mono() + STOP_GRACE;
+                last.cancel.change(|cancel| {
+                    cancel.requested = true;
+                    cancel.kill_at = Some(cancel.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+                });
+            }
+        }
         last.done.until(|done| done.as_ref().map(drop)).await;
     }
 

@@ -107,6 +107,7 @@ impl Execution<'_> {
             DispatchFailure::Silent => Err(failure),
             DispatchFailure::Reported => {
                 tracing::warn!("The job could not be handed to its worker: {failure}");
+                self.worker_gone().await;
                 self.report_not_started().await;
                 match self.dispatcher.station.conduct.renew_loop {
                     RenewLoop::LeaksOnException => Err(failure),
@@ -116,16 +117,24 @@ impl Execution<'_> {
         }
     }
 
+    /// No worker is left. Reporting that may take long, and is no reason to hold the lease any longer than it lasts.
+    async fn worker_gone(&self) {
+        if self.dispatcher.station.conduct.renew_loop == RenewLoop::EndsWithJob {
+            // Whoever asks for the end of the renewals later hears how they ended.
+            let _ = self.renewal.finish().await;
+        }
+    }
+
     async fn report_not_started(&self) {
         if self.dispatcher.station.conduct.dispatch_failure == DispatchFailure::Reported {
-            complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Failed).await;
+            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Failed, None).await;
         }
     }
 
     async fn cancelled_before_start(&self) -> Result<TaskResult, Failure> {
         self.renewal.finish().await?;
         if self.dispatcher.station.conduct.dispatch_failure == DispatchFailure::Reported {
-            complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Canceled).await;
+            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Canceled, None).await;
         } else {
             complete::finish_request(self.dispatcher, self.dispatch, TaskResult::Canceled).await?;
         }
@@ -152,6 +161,7 @@ impl Execution<'_> {
             worker.kill();
         }
         let exit = self.wait_for_end(&mut *worker, told, grace).await;
+        self.worker_gone().await;
         if on_end == TaskResult::Canceled && result_of(exit).is_none() {
             self.report_killed().await;
         }
@@ -160,10 +170,12 @@ impl Execution<'_> {
         Ok(on_end)
     }
 
-    /// A cancelled worker that had to be killed reported nothing, and a plan with events hears of no end but by one.
+    /// A cancelled worker that had to be killed may have reported nothing, and a plan with events hears of no end but by
+    /// one. What the worker had finished before stays as it was.
     async fn report_killed(&self) {
         if self.dispatcher.station.conduct.crash_report == CrashReport::RecordedResult {
-            complete::report_unstarted(self.dispatcher, self.dispatch, TaskResult::Canceled).await;
+            let recorded = complete::recorded(self.dispatcher, self.dispatch);
+            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Canceled, recorded).await;
         }
     }
 
@@ -178,6 +190,7 @@ impl Execution<'_> {
 
     async fn worker_ended(&self, exit: Exit) -> Result<TaskResult, Failure> {
         let result = result_of(exit);
+        self.worker_gone().await;
         if result.is_none() {
             tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
             complete::report_crash(self.dispatcher, self.dispatch).await;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::Mono;
 use crate::disk::Disk;
+use crate::distributed_task::line::Line;
 use crate::distributed_task::wire::{JobMessage, TaskResult};
 
 /// The job in hand, and until when its worker may run.
@@ -57,9 +58,21 @@ pub(super) struct Recorded {
     pub result: TaskResult,
     /// All reports of this attempt carry it.
     pub key: Uuid,
+    /// Since when it is known, by the machine's monotonic clock.
+    since: Duration,
 }
 
 impl Recorded {
+    /// A result that becomes known now.
+    pub fn now(result: TaskResult, line: &Line) -> Self {
+        Self { result, key: line.random.guid(), since: line.mono().since_start() }
+    }
+
+    /// Since when it is known.
+    pub fn since(&self) -> Mono {
+        Mono::from_start(self.since)
+    }
+
     pub fn read(disk: &dyn Disk, job: &JobMessage) -> Option<Self> {
         serde_json::from_slice(&disk.read(&file(job)).ok()?).ok()
     }

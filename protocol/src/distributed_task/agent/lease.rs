@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, select_biased};
+use futures_util::{FutureExt, future, select_biased};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ pub const FIRST_RENEW_RETRIES: u32 = 5;
 /// See [`FIRST_RENEW_RETRIES`].
 pub const FIRST_RENEW_WAIT: Range<Duration> = seconds(1..10);
 /// How long the repaired runner tries the first renewal: each attempt whose answer is lost keeps the job from others.
-const FIRST_RENEW_PATIENCE: Duration = Duration::from_secs(120);
+pub const FIRST_RENEW_PATIENCE: Duration = Duration::from_secs(120);
 /// Pause after each of the first five errors in a row, and after later ones.
 pub const RENEW_ERROR_WAIT: Range<Duration> = seconds(5..15);
 /// See [`RENEW_ERROR_WAIT`].
@@ -194,9 +194,18 @@ impl Loop {
         match self.station.conduct.lease_end {
             LeaseEnd::FiveMinutesPast => self.renew().await,
             LeaseEnd::WithinLease => select_biased! {
+                () = self.never_granted().fuse() => RenewEnd::NeverOurs,
                 () = self.lease_over().fuse() => RenewEnd::Lost,
                 end = self.renew().fuse() => end,
             },
+        }
+    }
+
+    /// Ends when the first renewal has been tried for long enough.
+    async fn never_granted(&self) {
+        self.station.line.clock.sleep(FIRST_RENEW_PATIENCE).await;
+        if self.lease.see(Option::is_some) {
+            future::pending().await
         }
     }
 
@@ -214,7 +223,6 @@ impl Loop {
 
     async fn renew(&self) -> RenewEnd {
         let mut first_retries = FIRST_RENEW_RETRIES;
-        let began = self.station.line.mono();
         let mut errors = 0;
         loop {
             match self.once().await {
@@ -236,7 +244,7 @@ impl Loop {
                 Err(failure) => {
                     tracing::warn!("Catch exception during renew runner jobrequest: {failure}");
                     errors += 1;
-                    if let Some(end) = self.after_error(errors, &mut first_retries, began).await {
+                    if let Some(end) = self.after_error(errors, &mut first_retries).await {
                         return end;
                     }
                 }
@@ -245,12 +253,10 @@ impl Loop {
     }
 
     /// Waits for the next try; an end when there is none.
-    async fn after_error(&self, errors: u32, first_retries: &mut u32, began: Mono) -> Option<RenewEnd> {
+    async fn after_error(&self, errors: u32, first_retries: &mut u32) -> Option<RenewEnd> {
         let line = &self.station.line;
         let Some(lease) = self.lease.get() else {
-            let late = self.station.conduct.lease_end == LeaseEnd::WithinLease
-                && line.mono().since(began) >= FIRST_RENEW_PATIENCE;
-            if *first_retries == 0 || late {
+            if *first_retries == 0 {
                 return Some(RenewEnd::NeverOurs);
             }
             *first_retries -= 1;

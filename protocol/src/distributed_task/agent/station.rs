@@ -10,13 +10,13 @@ use crate::distributed_task::auth::{self, Authenticate, FixedToken, Identity, To
 use crate::distributed_task::client::{BodyReading, Client, Pipeline};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::{Line, SharedRandom};
-use crate::distributed_task::task_server::{SendTimeouts, TaskServer};
+use crate::distributed_task::task_server::{SendTimeouts, TaskServer, Unread};
 use crate::distributed_task::wire::JobMessage;
 use crate::jwt::Signer;
 use crate::signal::Tasks;
 use crate::workers::Workers;
 
-use super::conduct::{BodyTimeout, Conduct, Layer};
+use super::conduct::{BodyTimeout, Conduct, Layer, NotJson};
 use super::run_service::RunService;
 use super::settings::{Configuration, Settings};
 use super::{Machine, kill};
@@ -94,9 +94,9 @@ impl Station {
             authorization_url: credentials.data.authorization_url,
             signer: signer.clone(),
         };
-        let tokens = Arc::new(TokenProvider::new(identity, conduct.token_trouble));
+        let tokens = Arc::new(TokenProvider::new(identity, conduct.token_trouble).retrying(conduct.http_retries(Layer::Alone)));
         let vss = Client::new(line.clone(), tokens.clone(), vss_pipeline(&conduct));
-        let server = TaskServer::new(vss, &settings.server_url, settings.pool_id, profile.timeouts);
+        let server = TaskServer::new(vss, &settings.server_url, settings.pool_id, profile.timeouts).unread(unread(&conduct));
         let (disk, workers, tasks) = (machine.disk, machine.workers, Tasks::new());
         Self { line, disk, workers, conduct, profile, settings, signer, fips, tokens, server, tasks }
     }
@@ -126,7 +126,7 @@ pub(super) fn run_service_of(line: &Line, conduct: &Conduct, job: &JobMessage, u
 /// The V1 server of a job, with the job's own token.
 pub(super) fn task_server_of(line: &Line, conduct: &Conduct, job: &JobMessage) -> TaskServer {
     let client = Client::new(line.clone(), token_of(job), vss_pipeline(conduct));
-    TaskServer::new(client, system_url(job).unwrap_or_default(), 0, SendTimeouts::RUNNER)
+    TaskServer::new(client, system_url(job).unwrap_or_default(), 0, SendTimeouts::RUNNER).unread(unread(conduct))
 }
 
 /// A job's own token.
@@ -151,6 +151,13 @@ pub fn is_refusal(failure: &Failure) -> bool {
     matches!(failure, Failure::Unauthorized)
         || failure.is_any(&[key::ACCESS_DENIED, key::RUNNER_VERSION_TOO_OLD, key::TOKEN_EXPIRED])
         || failure.status() == Some(StatusCode::FORBIDDEN)
+}
+
+fn unread(conduct: &Conduct) -> Unread {
+    match conduct.not_json {
+        NotJson::NullResult => Unread::Succeeds,
+        NotJson::Error => Unread::MustBeJson,
+    }
 }
 
 /// The pipeline of a VSS connection.

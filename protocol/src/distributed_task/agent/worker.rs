@@ -110,11 +110,11 @@ impl Process {
 
     async fn report(&self, result: TaskResult) -> Result<TaskResult, Failure> {
         let job = &self.job.job;
-        let recorded = Recorded { result, key: self.line.random.guid() };
+        let recorded = Recorded::now(result, &self.line);
         if self.conduct.crash_report == CrashReport::RecordedResult {
             recorded.write(&*self.disk, job);
         }
-        let report = Report::new(&self.line, &self.conduct, job);
+        let report = Report::since(&self.line, &self.conduct, job, recorded.since());
         match &self.job.run_service {
             Some(url) => {
                 let service = run_service_of(&self.line, &self.conduct, job, url);

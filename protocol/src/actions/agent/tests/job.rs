@@ -195,7 +195,7 @@ fn a_job_that_its_worker_does_not_take_is_reported_by_the_repaired_runner_only()
 fn a_v1_job_that_came_to_nothing_is_seen_again_by_the_repaired_runner() {
     let script = |asked: &Asked| match asked.what.as_str() {
         "GET messages" if asked.query.get("lastMessageId").is_none_or(|last| last == "0") => Some(v1_job(1, 1)),
-        "PATCH jobrequests" if asked.at < secs(90) => Some(Answer::Status(500)),
+        "PATCH jobrequests" if asked.at < secs(130) => Some(Answer::Status(500)),
         _ => None,
     };
     let real = Bench::new(Choices::upstream(), script).v1();
@@ -289,4 +289,57 @@ fn shutdown_cancels_the_job_and_waits_for_it() {
     assert_eq!(repaired.run_until(secs(900), repaired.shutdown_at(secs(30))), Some(exit::SUCCESS));
     assert_eq!(repaired.clock.now(), secs(50));
     assert_eq!(repaired.asked("DELETE session").len(), 1);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_what_a_cancellation_left_to_the_worker() {
+    let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(3_000)) };
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("GET message", 1) => Some(after(secs(10), cancellation(2, 1, "00:05:00"))),
+        _ => None,
+    };
+    let ended = |choices| {
+        let bench = Bench::new(choices, script).v2().jobs(jobs);
+        assert_eq!(bench.run_until(secs(900), bench.shutdown_at(secs(30))), Some(exit::SUCCESS));
+        bench.clock.now()
+    };
+    let unbounded = ended(put_back("kill-deadline"));
+    assert!(unbounded >= secs(10 + 285), "{unbounded:?}");
+    assert_eq!(ended(Choices::hardened()), secs(50));
+}
+
+#[test]
+fn a_shutdown_ends_before_the_supervisor_s_patience_although_nothing_answers() {
+    let script = |asked: &Asked| (asked.what == "DELETE session").then_some(Answer::Silence);
+    for (choices, took) in [(Choices::upstream(), 30), (put_back("kill-deadline"), 30), (Choices::hardened(), 25)] {
+        let bench = Bench::new(choices, script).v2();
+        assert_eq!(bench.run_until(secs(600), bench.shutdown_at(secs(70))), Some(exit::SUCCESS));
+        assert_eq!(bench.clock.now(), secs(70 + took));
+    }
+}
+
+#[test]
+fn a_job_that_may_be_ours_is_asked_for_until_an_answer_arrives() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("POST acquirejob", number) if number < 8 => Some(Answer::Status(504)),
+        _ => None,
+    };
+    let ran = |choices| {
+        let bench = Bench::new(choices, script).v2();
+        bench.run(secs(400));
+        assert!(bench.asked("GET message").len() > 5, "polling goes on");
+        bench.ran().len()
+    };
+    assert_eq!(ran(Choices::hardened()), 1);
+    assert_eq!(ran(put_back("acquire-replay")), 0);
+    let hopeless = Bench::new(Choices::hardened(), |asked| match (asked.what.as_str(), asked.before) {
+        ("GET message", 0) => Some(v2_job(1)),
+        ("POST acquirejob", _) => Some(Answer::Status(504)),
+        _ => None,
+    });
+    let hopeless = hopeless.v2();
+    hopeless.run(secs(3_600));
+    assert!(*hopeless.times("POST acquirejob").last().unwrap() < secs(630));
 }

@@ -1,6 +1,7 @@
 use super::kit::*;
 use crate::actions::agent::{self, CRASHED};
 use crate::actions::choices::Choices;
+use crate::actions::supervisor::exit;
 use crate::supervise::Exit;
 
 fn one_job(asked: &Asked) -> Option<Answer> {
@@ -109,6 +110,73 @@ fn a_worker_that_dies_after_its_report_has_failed_in_the_real_runner() {
     assert_eq!(said(Choices::upstream()), ["succeeded", "failed"]);
     assert_eq!(said(put_back("crash-report")), ["succeeded", "failed"]);
     assert_eq!(said(Choices::hardened()), ["succeeded", "succeeded"]);
+}
+
+#[test]
+fn a_result_that_was_written_down_outlives_a_shutdown() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("POST completejob", 0) | ("POST events", 0) => Some(Answer::Silence),
+        _ => one_job(asked),
+    };
+    let bench = |choices| {
+        let bench = Bench::new(choices, script).v2();
+        assert_eq!(bench.run_until(secs(600), bench.shutdown_at(secs(30))), Some(exit::SUCCESS));
+        assert_eq!(bench.ran()[0].exit, Some(Exit::Killed));
+        bench
+    };
+    let repaired = bench(Choices::hardened()).asked("POST completejob");
+    assert_eq!((repaired.len(), repaired[1].body["conclusion"].as_str()), (2, Some("succeeded")));
+    assert_eq!(repaired[0].header("idempotency-key"), repaired[1].header("idempotency-key"));
+    assert_eq!(bench(put_back("crash-report")).asked("POST completejob").len(), 1);
+    let v1 = Bench::new(Choices::hardened(), script).v1();
+    assert_eq!(v1.run_until(secs(600), v1.shutdown_at(secs(30))), Some(exit::SUCCESS));
+    assert_eq!(v1.asked("POST events")[1].body["result"], "succeeded");
+}
+
+#[test]
+fn a_lease_is_not_renewed_while_the_listener_reports_in_place_of_its_worker() {
+    let script = |asked: &Asked| match asked.what.as_str() {
+        "POST completejob" => Some(Answer::Status(503)),
+        _ => one_job(asked),
+    };
+    let last_renewal = |choices| {
+        let jobs = Jobs { dies: Some(secs(130)), ..Jobs::lasting(secs(20)) };
+        let bench = Bench::new(choices, script).v2().jobs(jobs);
+        bench.run(secs(600));
+        assert!(bench.times("POST completejob").last().unwrap() > &secs(500));
+        *bench.times("POST renewjob").last().unwrap()
+    };
+    assert_eq!(last_renewal(Choices::hardened()), secs(120));
+    assert!(last_renewal(put_back("renew-loop")) > secs(500));
+}
+
+#[test]
+fn worker_and_listener_share_the_patience_for_one_report() {
+    let script = |asked: &Asked| match asked.what.as_str() {
+        "POST completejob" => Some(Answer::Status(503)),
+        _ => one_job(asked),
+    };
+    let bench = Bench::new(Choices::hardened(), script).v2();
+    bench.run(secs(3_600));
+    assert_eq!(bench.ran()[0].exit, Some(Exit::Code(CRASHED)));
+    assert!(*bench.times("POST completejob").last().unwrap() < secs(20) + agent::PATIENCE + secs(20));
+}
+
+#[test]
+fn a_login_page_is_no_answer_to_a_report() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("POST events" | "POST completejob", 0) => Some(Answer::Page),
+        _ => one_job(asked),
+    };
+    let reports = |choices: Choices| {
+        let v1 = Bench::new(choices.clone(), script).v1();
+        let v2 = Bench::new(choices, script).v2();
+        assert_eq!([&v1, &v2].map(|bench| bench.run(secs(200))), [None; 2]);
+        (v1.asked("POST events").len(), v2.asked("POST completejob").len())
+    };
+    assert_eq!(reports(Choices::upstream()), (1, 1));
+    assert_eq!(reports(put_back("not-json")), (1, 1));
+    assert_eq!(reports(Choices::hardened()), (2, 2));
 }
 
 #[test]

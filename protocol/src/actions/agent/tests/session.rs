@@ -204,7 +204,7 @@ fn a_503_is_retried_as_the_handler_does() {
     let jittered = Bench::new(Choices::hardened(), script).v2();
     jittered.run(secs(60));
     let gaps: Vec<_> = jittered.times("POST session").windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
-    assert!(gaps[0] < 2_000 && gaps[1] < 4_000 && gaps[2] < 8_000, "{gaps:?}");
+    assert!(gaps[0] < 5_000 && gaps[1] < 10_000 && gaps[2] < 20_000, "{gaps:?}");
 }
 
 #[test]
