@@ -47,8 +47,14 @@ pub struct SystemFamily {
 impl FaultPlan {
     /// The plan that a seed stands for, drawn from its stream `faults`.
     pub fn generate(swarm: &Swarm, seed: u64) -> Self {
+        Self::generate_near(swarm, &[], seed)
+    }
+
+    /// As [`FaultPlan::generate`], for a world in which something is known to be going on at `moments_ms`: a third of the
+    /// faults that do not come in a cluster begin shortly before one of these.
+    pub fn generate_near(swarm: &Swarm, moments_ms: &[u64], seed: u64) -> Self {
         let mut random = Streams::new(seed).stream("faults");
-        Draw { swarm, random: &mut random }.plan()
+        Draw { swarm, moments_ms, random: &mut random }.plan()
     }
 }
 
@@ -135,6 +141,7 @@ enum Source<'a> {
 /// Plans drawn from a generator, by integers alone.
 struct Draw<'a> {
     swarm: &'a Swarm,
+    moments_ms: &'a [u64],
     random: &'a mut dyn RngCore,
 }
 
@@ -170,6 +177,7 @@ impl<'a> Draw<'a> {
         };
         let at_ms = match near_ms {
             Some(near_ms) => self.soon_after(near_ms),
+            None if !self.moments_ms.is_empty() && self.below(3) == 0 => self.shortly_before_a_moment(),
             None => self.begin_ms(),
         };
         let for_ms = match kind {
@@ -208,6 +216,13 @@ impl<'a> Draw<'a> {
     fn soon_after(&mut self, near_ms: u64) -> u64 {
         let scale = self.pick(&[1_000, 10_000, 60_000, 300_000]);
         let at_ms = near_ms + self.below(scale / BEGIN_STEP_MS) * BEGIN_STEP_MS;
+        at_ms.min(self.swarm.begin_ms.end.saturating_sub(1)).max(self.swarm.begin_ms.start)
+    }
+
+    fn shortly_before_a_moment(&mut self) -> u64 {
+        let moment_ms = self.pick(self.moments_ms);
+        let scale = self.pick(&[100, 1_000, 10_000, 60_000]);
+        let at_ms = moment_ms.saturating_sub((1 + self.below(scale / BEGIN_STEP_MS)) * BEGIN_STEP_MS);
         at_ms.min(self.swarm.begin_ms.end.saturating_sub(1)).max(self.swarm.begin_ms.start)
     }
 
@@ -520,6 +535,17 @@ mod tests {
             let share = lasting.iter().filter(|for_ms| decade.contains(*for_ms)).count() * 100 / lasting.len();
             assert!((5..=45).contains(&share), "{share} % of the durations are in {decade:?} ms");
         }
+    }
+
+    #[test]
+    fn faults_meet_what_is_going_on() {
+        let moments = [1_000_000, 2_000_000];
+        let near = |fault: &&Fault| moments.iter().any(|at| fault.at_ms < *at && at - fault.at_ms <= 60_000);
+        let met = |moments: &[u64]| {
+            let plans = (0..200).map(|seed| FaultPlan::generate_near(&swarm(), moments, seed));
+            plans.map(|plan| plan.faults.iter().filter(near).count()).sum::<usize>()
+        };
+        assert!(met(&moments) > 3 * met(&[]), "{} and {}", met(&moments), met(&[]));
     }
 
     #[test]
