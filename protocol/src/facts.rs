@@ -117,6 +117,8 @@ pub enum Fact {
     LeaseGranted { job: Job, attempt: u32, agent: Agent, until: Until },
     /// The server extended a lease.
     LeaseRenewed { job: Job, attempt: u32, until: Until },
+    /// The answer that granted or extended a lease until then arrived whole at whoever had asked: he may know of it.
+    LeaseAnswered { job: Job, attempt: u32, until: Until },
     /// A lease ran out on the server.
     LeaseExpired { job: Job, attempt: u32 },
     /// A lease ended because the job did.
@@ -126,6 +128,8 @@ pub enum Fact {
     SessionOpened { session: Session, agent: Agent },
     /// The server heard from a session's owner and extended its life. A refused create that extends it is not this fact.
     SessionRefreshed { session: Session },
+    /// The answer to a poll arrived whole at a session's owner: it can hear the server.
+    SessionAnswered { session: Session },
     /// The server refused a session because another one is live.
     SessionConflict { agent: Agent, live: Session },
     /// A session ended.
@@ -177,6 +181,8 @@ pub enum Fact {
     /// The requests of one client, named by its machine, over a whole run: all of them, and those of its busiest minute,
     /// counted from 0 since the beginning.
     ClientLoad { client: Agent, requests: u64, busiest_minute: u32, in_busiest_minute: u32 },
+    /// The requests of one client that were answered 401 over a whole run, and those of the minute with the most.
+    ClientRefused { client: Agent, refused: u64, worst_minute: u32, in_worst_minute: u32 },
     /// The requests of all clients in one minute, counted from 0 since the beginning, and those of its busiest second.
     MinuteLoad { minute: u32, requests: u32, in_busiest_second: u32 },
 

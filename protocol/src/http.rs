@@ -6,8 +6,17 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
 use tower::util::BoxCloneSyncService;
 
+use crate::facts::Fact;
+
 /// A streaming body. Reading it can fail just as the request can.
 pub type Body = UnsyncBoxBody<Bytes, TransportError>;
+
+/// A fact that is true once an answer has arrived whole.
+///
+/// A server puts it into the extensions of an answer. A network that can tell whether the answer arrives writes the fact
+/// when its receiver has read the body to the end; others forget it.
+#[derive(Clone, Debug)]
+pub struct Receipt(pub Fact);
 
 /// An HTTP client: a [`tower::Service`] that can be cloned and shared.
 ///

@@ -43,7 +43,7 @@ pub use choices::Design;
 pub use clock::{Clock, Mono, Timeout};
 pub use disk::Disk;
 pub use facts::{Fact, Ledger};
-pub use http::{Body, Http, TransportError};
+pub use http::{Body, Http, Receipt, TransportError};
 pub use line::Line;
 pub use random::Random;
 pub use retry::RetryPolicy;

@@ -9,6 +9,7 @@ use crate::trace::NodeId;
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     nodes: Vec<NodeLoad>,
+    refused: Vec<NodeLoad>,
     minutes: Vec<MinuteLoad>,
 }
 
@@ -38,6 +39,12 @@ impl Meter {
         place(&mut self.minutes, minute as usize).seen(second);
     }
 
+    /// Counts a request of `from` that was answered 401.
+    pub(crate) fn refused(&mut self, from: NodeId, now: SimTime) {
+        let minute = u32::try_from(now.as_millis() / 60_000).unwrap_or(u32::MAX);
+        place(&mut self.refused, from.0 as usize).seen(minute);
+    }
+
     /// What was counted: a fact for each node and for each minute that had a request.
     pub(crate) fn facts(&self, names: &[String]) -> Vec<Fact> {
         let clients =
@@ -47,10 +54,18 @@ impl Meter {
                 busiest_minute: load.busiest_minute,
                 in_busiest_minute: load.in_busiest_minute,
             });
+        let refused = self.refused.iter().zip(names).filter(|(load, _)| load.requests > 0).map(|(load, name)| {
+            Fact::ClientRefused {
+                client: name.into(),
+                refused: load.requests,
+                worst_minute: load.busiest_minute,
+                in_worst_minute: load.in_busiest_minute,
+            }
+        });
         let minutes = self.minutes.iter().zip(0..).filter(|(load, _)| load.requests > 0).map(|(load, minute)| {
             Fact::MinuteLoad { minute, requests: load.requests, in_busiest_second: load.in_busiest_second }
         });
-        clients.chain(minutes).collect()
+        clients.chain(refused).chain(minutes).collect()
     }
 }
 
@@ -103,10 +118,12 @@ mod tests {
         for (node, millis) in [(1, 0), (1, 500), (2, 999), (1, 61_000), (1, 62_000), (1, 63_000), (2, 63_500)] {
             meter.seen(NodeId(node), SimTime::from_millis(millis));
         }
+        meter.refused(NodeId(2), SimTime::from_millis(63_600));
         let names = ["world", "agent-1", "agent-2"].map(String::from);
         let expected = [
             Fact::ClientLoad { client: "agent-1".into(), requests: 5, busiest_minute: 1, in_busiest_minute: 3 },
             Fact::ClientLoad { client: "agent-2".into(), requests: 2, busiest_minute: 0, in_busiest_minute: 1 },
+            Fact::ClientRefused { client: "agent-2".into(), refused: 1, worst_minute: 1, in_worst_minute: 1 },
             Fact::MinuteLoad { minute: 0, requests: 3, in_busiest_second: 3 },
             Fact::MinuteLoad { minute: 1, requests: 4, in_busiest_second: 2 },
         ];

@@ -10,6 +10,7 @@ use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::fault::inject::SystemFaults;
 use crate::gateway::Rules;
+use crate::http::Receipts;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep};
 use crate::meter::Meter;
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) effects: Effects,
     pub(crate) nodes: OneThread<Vec<Arc<NodeState>>>,
     pub(crate) rules: Rules,
+    pub(crate) receipts: Receipts,
     services: OneThread<Vec<Service>>,
     pub(crate) system_faults: OneThread<SystemFaults>,
     meter: OneThread<Meter>,
@@ -93,6 +95,7 @@ impl World {
             effects,
             nodes: OneThread::default(),
             rules,
+            receipts: Receipts::default(),
             services: OneThread::default(),
             system_faults: OneThread::default(),
             meter: OneThread::default(),
@@ -224,6 +227,10 @@ impl World {
     pub(crate) fn next_request(&self, from: NodeId) -> u64 {
         self.inner.meter.borrow_mut().seen(from, self.now());
         self.inner.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn was_refused(&self, client: NodeId) {
+        self.inner.meter.borrow_mut().refused(client, self.now());
     }
 
     pub(crate) fn count_exchange(&self) {

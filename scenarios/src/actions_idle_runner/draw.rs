@@ -19,12 +19,74 @@ use crate::execution::WhenAsked;
 
 use super::{FRONTS, Job, Parameters, Runner, Workload};
 
-/// The whole of true time that a case takes.
-const END: Duration = Duration::from_secs(3 * 3_600);
-/// From here on no fault acts.
-const HEAL_MS: u64 = 110 * 60 * 1_000;
-/// The last job is queued before this.
-const QUEUED_BEFORE_MS: u64 = 100 * 60 * 1_000;
+/// The three kinds of cases, as likely as they are often named.
+const COURSES: [Course; 12] = [
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::SHIFT,
+    Course::HOURS,
+    Course::HOURS,
+    Course::HOURS,
+    Course::FLEET,
+];
+
+/// How a case goes: for how long there is trouble, and how much there is to do.
+#[derive(Clone, Copy)]
+struct Course {
+    runners: (u64, u64),
+    /// What the runners of one case may speak.
+    flows: [&'static [Flow]; 2],
+    /// From here on no fault acts.
+    heal_min: u64,
+    /// Everything has to have come right by then.
+    end_min: u64,
+    /// The least and the most jobs, before the heal and after it.
+    jobs: (u64, u64),
+    jobs_after: (u64, u64),
+}
+
+impl Course {
+    /// Trouble and work close together.
+    const SHIFT: Self = Self {
+        runners: (2, 4),
+        flows: [&[Flow::V1, Flow::V2]; 2],
+        heal_min: 26,
+        end_min: 96,
+        jobs: (4, 10),
+        jobs_after: (2, 6),
+    };
+    /// Trouble far apart, as tokens and counters grow old.
+    const HOURS: Self = Self {
+        runners: (2, 3),
+        flows: [&[Flow::V1, Flow::V2]; 2],
+        heal_min: 110,
+        end_min: 180,
+        jobs: (4, 12),
+        jobs_after: (2, 6),
+    };
+    /// So many runners that they can be in each other's way.
+    const FLEET: Self = Self {
+        runners: (12, 16),
+        flows: [&[Flow::V1], &[Flow::V2]],
+        heal_min: 12,
+        end_min: 45,
+        jobs: (0, 4),
+        jobs_after: (0, 2),
+    };
+
+    fn heal_ms(&self) -> u64 {
+        self.heal_min * MINUTE_MS
+    }
+}
+
+const MINUTE_MS: u64 = 60_000;
+/// The last job is queued so long after the heal.
+const QUEUED_AFTER_MS: u64 = 12 * MINUTE_MS;
 
 /// Parts of the paths of each front that its gateway's faults may be confined to.
 const ROUTES: [(&str, &str); 9] = [
@@ -41,10 +103,12 @@ const ROUTES: [(&str, &str); 9] = [
 
 pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
-    let parameters = parameters(&mut streams.stream("parameters"));
-    let workload = workload(&mut streams.stream("workload"));
-    let plan = FaultPlan::generate(&swarm(&parameters), seed);
-    Drawn { end: END, parameters, workload, plan }
+    let course = pick(&mut streams.stream("course"), &COURSES);
+    let parameters = parameters(&mut streams.stream("parameters"), &course);
+    let workload = workload(&mut streams.stream("workload"), &course);
+    let moments_ms: Vec<u64> = workload.jobs.iter().flat_map(Job::moments_ms).collect();
+    let plan = FaultPlan::generate_near(&swarm(&parameters, &course), &moments_ms, seed);
+    Drawn { end: Duration::from_millis(course.end_min * MINUTE_MS), parameters, workload, plan }
 }
 
 /// The service with its likely values, on the fronts of this world.
@@ -57,12 +121,14 @@ pub(super) fn service() -> server::Parameters {
     })
 }
 
-fn parameters(random: &mut impl RngCore) -> Parameters {
-    let runners = (1..=pick(random, &[2, 3, 3, 4]))
+fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
+    let flows = pick(random, &course.flows);
+    let runners = (1..=between(random, course.runners))
         .map(|n| Runner {
             name: format!("runner-{n}"),
-            flow: pick(random, &[Flow::V1, Flow::V2]),
+            flow: pick(random, flows),
             encryption: pick(random, &[Encryption::Plain, Encryption::Plain, Encryption::KeyUnderRsa]),
+            starts_at_ms: random.next_u64() % 60 * 1_000,
         })
         .collect();
     let seconds = Duration::from_secs;
@@ -81,32 +147,28 @@ fn parameters(random: &mut impl RngCore) -> Parameters {
         second_delete: pick(random, &[SecondDelete::Succeeds, SecondDelete::NotFound]),
         idless_delete: pick(random, &[IdlessDelete::EndsLiveSession, IdlessDelete::Ignored]),
         busy_status: pick(random, &[BusyStatus::Counts, BusyStatus::Ignored]),
-        cancel_redelivery: pick(random, &[seconds(1), seconds(20), seconds(60)]),
+        cancel_redelivery: pick(random, &[Duration::from_millis(200), seconds(1), seconds(20), seconds(60)]),
         should_acknowledge: pick(random, &[true, false]),
-        token_life: pick(random, &[seconds(900), seconds(3_000)]),
+        token_life: pick(random, &[seconds(300), seconds(900), seconds(3_000)]),
         refusal: pick(random, &[RefusalCode::InvalidClient, RefusalCode::UnauthorizedClient, RefusalCode::ServerError]),
         ..service()
     };
     Parameters { runners, service }
 }
 
-fn workload(random: &mut impl RngCore) -> Workload {
-    let count = 4 + random.next_u64() % 9;
-    let mut jobs: Vec<Job> = (0..count)
-        .map(|_| {
-            let at_ms = random.next_u64() % QUEUED_BEFORE_MS / 1_000 * 1_000;
-            let takes_ms = pick(random, &[15_000, 45_000, 180_000, 420_000, 900_000]) + random.next_u64() % 30 * 1_000;
-            let cancelled = random.next_u64().is_multiple_of(6);
-            Job {
-                name: String::new(),
-                at_ms,
-                takes_ms,
-                outcome: pick(random, &[Outcome::Succeeded, Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed]),
-                cancel_at_ms: cancelled.then(|| at_ms + 5_000 + random.next_u64() % takes_ms / 1_000 * 1_000),
-                when_asked: pick(random, &[WhenAsked::Ends, WhenAsked::Ends, WhenAsked::GoesOn]),
-            }
-        })
-        .collect();
+fn workload(random: &mut impl RngCore, course: &Course) -> Workload {
+    let heal_ms = course.heal_ms();
+    let mut jobs = Vec::new();
+    for (count, span) in [(course.jobs, 0..heal_ms), (course.jobs_after, heal_ms..heal_ms + QUEUED_AFTER_MS)] {
+        for _ in 0..between(random, count) {
+            let near = jobs.last().map(|before: &Job| before.at_ms).filter(|_| random.next_u64().is_multiple_of(2));
+            let at_ms = match near {
+                Some(near_ms) => near_ms + random.next_u64() % 10 * 1_000,
+                None => span.start + random.next_u64() % (span.end - span.start) / 1_000 * 1_000,
+            };
+            jobs.push(job(random, at_ms));
+        }
+    }
     jobs.sort_by_key(|job| job.at_ms);
     for (n, job) in jobs.iter_mut().enumerate() {
         job.name = format!("job-{}", n + 1);
@@ -114,7 +176,20 @@ fn workload(random: &mut impl RngCore) -> Workload {
     Workload { jobs }
 }
 
-fn swarm(parameters: &Parameters) -> Swarm {
+fn job(random: &mut impl RngCore, at_ms: u64) -> Job {
+    let takes_ms = pick(random, &[15_000, 45_000, 180_000, 420_000, 900_000]) + random.next_u64() % 30 * 1_000;
+    let cancelled = random.next_u64().is_multiple_of(5);
+    Job {
+        name: String::new(),
+        at_ms,
+        takes_ms,
+        outcome: pick(random, &[Outcome::Succeeded, Outcome::Succeeded, Outcome::Succeeded, Outcome::Failed]),
+        cancel_at_ms: cancelled.then(|| at_ms + 5_000 + random.next_u64() % takes_ms / 1_000 * 1_000),
+        when_asked: pick(random, &[WhenAsked::Ends, WhenAsked::Ends, WhenAsked::GoesOn]),
+    }
+}
+
+fn swarm(parameters: &Parameters, course: &Course) -> Swarm {
     let nodes: Vec<String> = parameters.runners.iter().map(|runner| runner.name.clone()).collect();
     let services = nodes.iter().map(|node| (node.clone(), super::furnish::SERVICE.to_owned())).collect();
     Swarm {
@@ -122,15 +197,22 @@ fn swarm(parameters: &Parameters) -> Swarm {
         peers: FRONTS.map(str::to_owned).to_vec(),
         routes: ROUTES.map(|(front, route)| (front.to_owned(), route.to_owned())).to_vec(),
         system: faults::ALL
-            .map(|name| SystemFamily { name: name.to_owned(), nodes: nodes.clone(), amounts: 0..=0 })
-            .to_vec(),
+            .map(|name| (name, nodes.clone()))
+            .into_iter()
+            .chain([(super::furnish::FRONT_RESTARTS, FRONTS.map(str::to_owned).to_vec())])
+            .map(|(name, nodes)| SystemFamily { name: name.to_owned(), nodes, amounts: 0..=0 })
+            .collect(),
         nodes,
         // A machine that falls asleep measures its lease with a clock that stands still: no client alone can be safe.
         families: families().filter(|family| *family != "suspend").map(str::to_owned).collect(),
-        begin_ms: 60_000..HEAL_MS - 120_000,
-        heal_at_ms: HEAL_MS,
+        begin_ms: 0..course.heal_ms() - 30_000,
+        heal_at_ms: course.heal_ms(),
         faults_max: 24,
     }
+}
+
+fn between(random: &mut impl RngCore, (least, most): (u64, u64)) -> u64 {
+    least + random.next_u64() % (most - least + 1)
 }
 
 fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {

@@ -182,11 +182,8 @@ impl Model for AzurePostJob {
             Box::new(FinishedJobNotFailed),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
-            Box::new(LeasedJobNotAborted {
-                fence_after: service.lease_life - bounds::FENCE_MARGIN,
-                repeated_within: bounds::RENEWED_APART,
-            }),
-            Box::new(NoLeakedRenewal { bound: bounds::START_UP_OR_REPORT }),
+            Box::new(LeasedJobNotAborted { fence_after: service.lease_life - bounds::FENCE_MARGIN }),
+            Box::new(NoLeakedRenewal { bound: bounds::START_UP_OR_REPORT, start_up: bounds::START_UP_OR_REPORT }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
             Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),

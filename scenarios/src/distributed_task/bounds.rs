@@ -18,8 +18,6 @@ pub fn redelivery(service: &Parameters) -> Duration {
 pub const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
 /// Six attempts at the first renewal, each with a time-out and a wait; or sixty attempts to report, 10 s apart.
 pub const START_UP_OR_REPORT: Duration = Duration::from_secs(15 * 60);
-/// A runner that has its answer waits a minute before the next renewal, on a clock that may be fast.
-pub const RENEWED_APART: Duration = Duration::from_secs(50);
 /// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
 pub const FENCE_MARGIN: Duration = Duration::from_secs(120);
 /// After the heal: leases expire, jobs are offered again, and the longest job runs.

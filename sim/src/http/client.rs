@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
 use super::pool::{Found, H2, Opening, Pool, ServerId};
+use super::receipts;
 use super::rt::ProcessExecutor;
 use crate::kernel::{Kernel, ProcessId};
 use crate::net::{Alpn, ConnectError, Stream};
@@ -81,7 +82,7 @@ impl Client {
             }
         };
         told.ended(&answer);
-        answer
+        answer.map(|response| receipts::arriving(response, &self.node))
     }
 
     /// Sends on any connection that is left, or else on a new one.
@@ -214,6 +215,9 @@ impl<'a> Told<'a> {
         match answer {
             Ok(response) => {
                 self.node.world().count_exchange();
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    self.node.world().was_refused(self.node.id());
+                }
                 self.note(|id| What::Answered { id, status: response.status().as_u16() });
             }
             Err(error) => self.note(|id| What::RequestFailed { id, error: error.to_string() }),

@@ -3,8 +3,10 @@
 pub(crate) mod client;
 mod exchange;
 mod pool;
+mod receipts;
 mod rt;
 mod server;
 
+pub(crate) use self::receipts::Receipts;
 pub use self::server::serve;
 pub use crate::gateway::BoxError;

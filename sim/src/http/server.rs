@@ -14,6 +14,7 @@ use squall_protocol::Clock;
 use tower::util::Oneshot;
 use tower::{Layer, Service, ServiceExt};
 
+use super::receipts;
 use super::rt::ProcessExecutor;
 use crate::gateway::{BoxError, ConnectionControl, Gateway, Passing};
 use crate::net::{Alpn, Stream};
@@ -31,7 +32,8 @@ where
 {
     let mut listener = process.listen(port)?;
     let calendar = Arc::new(Calendar { clock: process.clock(), latest: OneThread::default() });
-    let dated = service.map_response(move |response| calendar.date(response));
+    let world = process.node().world().clone();
+    let dated = service.map_response(move |response| receipts::leaving(calendar.date(response), &world));
     let gateway = process.node().gateway();
     loop {
         let stream = listener.accept().await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::Agent;
+use squall_protocol::facts::{Agent, Session};
 
 use crate::time::SimTime;
 use crate::trace::NodeId;
@@ -143,6 +143,62 @@ impl Rule for NoAgentStoppedForGood {
     }
 }
 
+/// An agent that hears its server goes on.
+///
+/// It hears it as long as answers to its polls arrive. One that is killed, asked to stop or dismissed is excused.
+#[derive(Clone, Debug)]
+pub struct ConnectedAgentGoesOn {
+    /// An agent may end by itself when the last answer is so long ago: something is wrong, and a fresh start may help.
+    /// Default: 3 minutes.
+    pub deaf_after: Duration,
+}
+
+impl Default for ConnectedAgentGoesOn {
+    fn default() -> Self {
+        Self { deaf_after: Duration::from_secs(3 * 60) }
+    }
+}
+
+impl Rule for ConnectedAgentGoesOn {
+    const NAME: &'static str = "connected-agent-goes-on";
+    const SUMMARY: &'static str = "No agent ends by itself while it hears its server.";
+    const SUBJECT: &'static str = "agent";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut owners: BTreeMap<&Session, &Agent> = BTreeMap::new();
+        let mut answered: BTreeMap<&Agent, SimTime> = BTreeMap::new();
+        let mut heard: BTreeSet<&Agent> = BTreeSet::new();
+        let mut asked: BTreeSet<&Agent> = BTreeSet::new();
+        for entry in history.journal {
+            match &entry.fact {
+                Fact::SessionOpened { session, agent } => drop(owners.insert(session, agent)),
+                Fact::SessionAnswered { session } => {
+                    if let Some(agent) = owners.get(session) {
+                        heard.insert(agent);
+                        answered.insert(agent, entry.at);
+                    }
+                }
+                Fact::AgentStopRequested { agent } | Fact::AgentDismissed { agent } => drop(asked.insert(agent)),
+                Fact::AgentUp { agent } => drop((asked.remove(agent), answered.remove(agent))),
+                Fact::AgentDown { agent, code: Some(code) } if !asked.contains(agent) => {
+                    let Some(last) = answered.get(agent) else { continue };
+                    if entry.at.since(*last) < self.deaf_after {
+                        let message = format_args!(
+                            "{agent} ended by itself at {} (exit code {code}), {} after an answer from its server had \
+                             arrived",
+                            entry.at,
+                            Span(entry.at.since(*last))
+                        );
+                        found.breach(agent, entry.at, message);
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.subjects(heard.len());
+    }
+}
+
 /// After heal no agent is started over and over.
 #[derive(Clone, Debug)]
 pub struct RestartsBounded {
@@ -191,7 +247,7 @@ impl Rule for RestartsBounded {
     }
 }
 
-/// An agent that is asked to stop ends in time. A suspended machine is excused.
+/// An agent that is asked to stop ends in time. The time for which its machine is suspended does not count.
 #[derive(Clone, Debug)]
 pub struct ShutdownInTime {
     /// How long it may take, faults or not. Less than the grace period after which it would be killed. Default: 25
@@ -214,9 +270,9 @@ impl Rule for ShutdownInTime {
         let mut up: BTreeSet<&Agent> = BTreeSet::new();
         let mut stopping: Deadlines<(&Agent, NodeId)> = Deadlines::despite_faults(self.bound);
         let suspensions = Suspensions::of(history);
-        let tell = |found: &mut Findings, (agent, node): (&Agent, NodeId), due: Due| {
+        let tell = |found: &mut Findings, (agent, node): (&Agent, NodeId), due: Due, until: SimTime| {
             found.subject();
-            if due.missed && !suspensions.touch(node, due.since, due.deadline) {
+            if due.missed && suspensions.awake(&[node], due.since, until) > self.bound {
                 let message = format_args!(
                     "{agent} was asked to stop at {} and had not ended by {} ({})",
                     due.since,
@@ -235,12 +291,13 @@ impl Rule for ShutdownInTime {
                 Fact::AgentDown { agent, .. } => {
                     up.remove(agent);
                     let asked = (agent, entry.node);
-                    stopping.settle(&asked, entry.at).into_iter().for_each(|due| tell(found, asked, due));
+                    let due = stopping.settle(&asked, entry.at);
+                    due.into_iter().for_each(|due| tell(found, asked, due, entry.at));
                 }
                 _ => {}
             }
         }
-        stopping.missed(history.end).for_each(|(asked, due)| tell(found, asked, due));
+        stopping.missed(history.end).for_each(|(asked, due)| tell(found, asked, due, history.end));
     }
 }
 
@@ -296,6 +353,30 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_may_end_when_it_is_told_to_or_hears_nothing() {
+        let answered = |at, last: Vec<(u64, Fact)>| {
+            let begin = vec![(1, up("a")), (2, opened("s", "a")), (at, answered("s"))];
+            [begin, last].concat()
+        };
+        for last in [
+            vec![(70, stop_requested("a")), (71, exited("a", 0))],
+            vec![(70, dismissed("a")), (71, exited("a", 0))],
+            vec![(71, down("a"))],
+            vec![(71, down("a")), (76, up("a")), (77, exited("a", 1))],
+            vec![(232, exited("a", 2))],
+        ] {
+            holds(&ConnectedAgentGoesOn::default(), 1, answered(52, last));
+        }
+    }
+
+    #[test]
+    fn an_agent_that_ends_although_it_hears_its_server_is_a_breach() {
+        let facts = vec![(1, up("a")), (2, opened("s", "a")), (52, answered("s")), (231, exited("a", 2))];
+        let broken = (231, "a", "connected-agent-goes-on/agent");
+        breaks(&ConnectedAgentGoesOn::default(), broken, &["exit code 2", "2 min 59 s"], facts);
+    }
+
+    #[test]
     fn a_few_restarts_are_fine() {
         let early = (1..9).map(|s| (s * 10, up("a")));
         let late = (0..5).map(|n| (2_000 + n, up("a"))).chain((0..5).map(|n| (2_700 + n, up("a"))));
@@ -320,6 +401,22 @@ mod tests {
             (900, down("a")),
         ];
         holds(&ShutdownInTime::default(), 1, facts);
+    }
+
+    #[test]
+    fn a_machine_that_sleeps_does_not_shut_down() {
+        let asleep = |until| {
+            vec![
+                (1, up("a")),
+                (50, stop_requested("a")),
+                (60, Fact::MachineSuspended { machine: "a".into() }),
+                (100, Fact::MachineResumed { machine: "a".into() }),
+                (until, down("a")),
+            ]
+        };
+        let waking = super::super::suspensions::WAKING.as_secs();
+        holds(&ShutdownInTime::default(), 1, asleep(115 + waking));
+        breaks(&ShutdownInTime::default(), (75, "a", "shutdown-in-time/agent"), &[], asleep(116 + waking));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Everything there is, with its default bounds.
 
-use super::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use super::agents::{
+    ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
+};
 use super::artifacts::UsedAsPublished;
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::jobs::{
@@ -8,13 +10,13 @@ use super::jobs::{
     ReportedResultStays,
 };
 use super::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
-use super::load::{PeakToMeanBounded, RequestRateBounded};
+use super::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::offers::OfferedJobTaken;
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
-use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
+use super::sessions::{LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained};
 use super::stages::{SlowStageAlerted, StageEnds};
 use super::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
 use super::workspaces::CleanWorkspace;
@@ -44,14 +46,17 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(LeasedJobNotAborted::default()),
         Box::new(NoLeakedRenewal::default()),
         Box::new(OneLiveSession::default()),
+        Box::new(LiveSessionNotDeleted::default()),
         Box::new(NoMessageLost::default()),
         Box::new(OneLockHolder::default()),
         Box::new(LockTokensGrow),
         Box::new(UsedAsPublished),
         Box::new(IdleAgentRunsNothing::default()),
         Box::new(ShutdownInTime::default()),
+        Box::new(ConnectedAgentGoesOn::default()),
         Box::new(RestartsBounded::default()),
         Box::new(RequestRateBounded::default()),
+        Box::new(RefusalsBounded::default()),
         Box::new(PeakToMeanBounded::default()),
         Box::new(QueuedJobEnds::default()),
         Box::new(WaitingJobTaken::default()),

@@ -5,10 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Job};
+use squall_protocol::facts::{Agent, Job, Until};
 
 use crate::journal::Entry;
 use crate::time::SimTime;
+use crate::trace::NodeId;
 
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
@@ -139,19 +140,19 @@ impl fmt::Display for Forbidden<'_> {
 }
 
 /// A job with a valid lease is not aborted by its own agent.
+///
+/// An agent knows of an extension once its answer has arrived. Where nothing tells of arrivals, every answer counts as
+/// arrived.
 #[derive(Clone, Debug)]
 pub struct LeasedJobNotAborted {
-    /// An agent may stop a job by itself when the server has not extended the lease for this long: it cannot know
+    /// An agent may stop a job by itself when the last extension that it knows of is so long ago: it cannot know
     /// whether the lease is still valid. Default: never.
     pub fence_after: Duration,
-    /// Extensions that follow one another faster than this are repetitions: their answers may have been lost, and the
-    /// agent knows only of what came before them. Default: zero, no extension is a repetition.
-    pub repeated_within: Duration,
 }
 
 impl Default for LeasedJobNotAborted {
     fn default() -> Self {
-        Self { fence_after: Duration::MAX, repeated_within: Duration::ZERO }
+        Self { fence_after: Duration::MAX }
     }
 }
 
@@ -164,20 +165,22 @@ impl Rule for LeasedJobNotAborted {
         let mut leases = Leases::default();
         let mut cancelled: BTreeSet<&Job> = BTreeSet::new();
         let mut stopping: BTreeSet<&Agent> = BTreeSet::new();
-        let mut known: BTreeMap<(&Job, u32), [SimTime; 2]> = BTreeMap::new();
+        let mut extended: BTreeMap<(&Job, u32, &Until), SimTime> = BTreeMap::new();
+        let mut known: BTreeMap<(&Job, u32), SimTime> = BTreeMap::new();
         for entry in history.journal {
             leases.follow(entry);
             match &entry.fact {
-                Fact::LeaseGranted { job, attempt, .. } => {
+                Fact::LeaseGranted { job, attempt, until, .. } => {
                     found.subject();
-                    known.insert((job, *attempt), [entry.at; 2]);
+                    extended.insert((job, *attempt, until), entry.at);
                 }
-                Fact::LeaseRenewed { job, attempt, .. } => {
-                    let [first, last] = known.entry((job, *attempt)).or_insert([entry.at; 2]);
-                    if entry.at.since(*last) >= self.repeated_within {
-                        *first = entry.at;
-                    }
-                    *last = entry.at;
+                Fact::LeaseRenewed { job, attempt, until } => {
+                    extended.insert((job, *attempt, until), entry.at);
+                }
+                Fact::LeaseAnswered { job, attempt, until } => {
+                    let Some(at) = extended.get(&(job, *attempt, until)) else { continue };
+                    let last = known.entry((job, *attempt)).or_insert(*at);
+                    *last = (*last).max(*at);
                 }
                 Fact::JobCancelRequested { job } => drop(cancelled.insert(job)),
                 Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => drop(cancelled.remove(job)),
@@ -186,14 +189,14 @@ impl Rule for LeasedJobNotAborted {
                 Fact::JobAborted { job, attempt, worker } => {
                     let Some(lease) = leases.valid(job, *attempt) else { continue };
                     let asked = cancelled.contains(job) || stopping.contains(lease.agent);
-                    let heard = known.get(&(job, *attempt)).map_or(lease.heard, |[first, _]| *first);
+                    let heard = known.get(&(job, *attempt)).copied().unwrap_or(lease.heard);
                     if asked || entry.at.since(heard) >= self.fence_after {
                         continue;
                     }
                     let message = format_args!(
-                        "{} stopped {worker} and attempt {attempt} of {job} at {} although its lease was valid, last \
-                         extended at {}",
-                        lease.agent, entry.at, lease.heard
+                        "{} stopped {worker} and attempt {attempt} of {job} at {} although its lease was valid: the \
+                         last extension that it knew of was at {heard}",
+                        lease.agent, entry.at
                     );
                     found.breach(job, entry.at, message);
                 }
@@ -204,16 +207,36 @@ impl Rule for LeasedJobNotAborted {
 }
 
 /// A lease is renewed only while a worker executes its job.
+///
+/// An agent knows of a lease once the answer that grants it has arrived; where nothing tells of arrivals, from its grant
+/// on. A suspended machine renews nothing.
 #[derive(Clone, Debug)]
 pub struct NoLeakedRenewal {
-    /// How long a lease may be renewed before its worker starts, and after it has stopped. Default: 2 minutes.
+    /// How long a lease may be renewed after its worker has stopped: the report of its end. Default: 2 minutes.
     pub bound: Duration,
+    /// How long a lease may be renewed before its worker starts, from when the agent knows of it. Default: 2 minutes.
+    pub start_up: Duration,
 }
 
 impl Default for NoLeakedRenewal {
     fn default() -> Self {
-        Self { bound: Duration::from_secs(2 * 60) }
+        Self { bound: Duration::from_secs(2 * 60), start_up: Duration::from_secs(2 * 60) }
     }
+}
+
+/// A lease without a worker.
+struct Unused<'a> {
+    agent: &'a Agent,
+    since: SimTime,
+    why: WhyUnused,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhyUnused {
+    /// Its agent may not know of it.
+    Granted,
+    StartingUp,
+    Stopped,
 }
 
 impl Rule for NoLeakedRenewal {
@@ -224,26 +247,41 @@ impl Rule for NoLeakedRenewal {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut running = Running::default();
         let mut workers: Counts<(&Job, u32)> = Counts::default();
-        let mut unused: BTreeMap<(&Job, u32), SimTime> = BTreeMap::new();
+        let mut unused: BTreeMap<(&Job, u32), Unused<'_>> = BTreeMap::new();
+        let mut machines: BTreeMap<&Agent, NodeId> = BTreeMap::new();
         let mut renewed: BTreeSet<(&Job, u32)> = BTreeSet::new();
+        let suspensions = Suspensions::of(history);
         for entry in history.journal {
             match running.follow(entry) {
                 Some(Change::Started(run)) => drop(workers.add((run.job, run.attempt))),
                 Some(Change::Stopped(run, _)) => {
                     let last = workers.remove(&(run.job, run.attempt));
                     if last {
-                        unused.insert((run.job, run.attempt), entry.at);
+                        let stopped = Unused { agent: run.agent, since: entry.at, why: WhyUnused::Stopped };
+                        unused.insert((run.job, run.attempt), stopped);
                     }
                 }
                 None => {}
             }
             match &entry.fact {
-                Fact::LeaseGranted { job, attempt, .. } => drop(unused.insert((job, *attempt), entry.at)),
+                Fact::AgentUp { agent } => drop(machines.insert(agent, entry.node)),
+                Fact::LeaseGranted { job, attempt, agent, .. } => {
+                    unused.insert((job, *attempt), Unused { agent, since: entry.at, why: WhyUnused::Granted });
+                }
+                Fact::LeaseAnswered { job, attempt, .. } => {
+                    if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why == WhyUnused::Granted) {
+                        (lease.since, lease.why) = (entry.at, WhyUnused::StartingUp);
+                    }
+                }
                 Fact::LeaseRenewed { job, attempt, .. } => {
                     let lease = (job, *attempt);
                     renewed.insert(lease);
-                    let Some(since) = unused.get(&lease).filter(|_| !workers.any(&lease)) else { continue };
-                    if entry.at.since(*since) > self.bound {
+                    let Some(Unused { agent, since, why }) = unused.get(&lease).filter(|_| !workers.any(&lease)) else {
+                        continue;
+                    };
+                    let nodes: Vec<NodeId> = machines.get(agent).copied().into_iter().collect();
+                    let bound = if *why == WhyUnused::Stopped { self.bound } else { self.start_up };
+                    if suspensions.awake(&nodes, *since, entry.at) > bound {
                         let message = format_args!(
                             "the lease on attempt {attempt} of {job} was extended at {}, and no worker had executed \
                              it since {since} ({})",
@@ -406,27 +444,26 @@ mod tests {
             holds(&rule, 1, [begun(), vec![(60, reason), (65, aborted("j", 1, "w1"))]].concat());
         }
         let unheard = [begun(), vec![(60, renewed("j", 1)), (360, aborted("j", 1, "w1"))]].concat();
-        holds(&LeasedJobNotAborted { fence_after: Duration::from_secs(300), ..Default::default() }, 1, unheard.clone());
+        holds(&LeasedJobNotAborted { fence_after: Duration::from_secs(300) }, 1, unheard.clone());
         let broken = (360, "j", "leased-job-not-aborted/job");
-        breaks(
-            &LeasedJobNotAborted { fence_after: Duration::from_secs(301), ..Default::default() },
-            broken,
-            &["extended at 0:01:00"],
-            unheard,
-        );
+        breaks(&LeasedJobNotAborted { fence_after: Duration::from_secs(301) }, broken, &["was at 0:01:00"], unheard);
     }
 
     #[test]
-    fn repeated_extensions_may_have_gone_unheard() {
-        let rule =
-            LeasedJobNotAborted { fence_after: Duration::from_secs(300), repeated_within: Duration::from_secs(50) };
-        let facts = |extended: &[u64]| {
-            let extended = extended.iter().map(|at| (*at, renewed("j", 1))).collect();
-            [begun(), extended, vec![(400, aborted("j", 1, "w1"))]].concat()
+    fn an_agent_knows_of_the_extensions_whose_answers_arrived() {
+        let rule = LeasedJobNotAborted { fence_after: Duration::from_secs(300) };
+        let facts = |answers: &[(u64, u64)]| {
+            let extended = [60, 120, 180].map(|at| (at, renewed_until("j", 1, at + 600))).to_vec();
+            let answers = answers.iter().map(|(at, until)| (*at, lease_answered("j", 1, *until)));
+            let mut facts = [begun(), extended, answers.collect(), vec![(400, aborted("j", 1, "w1"))]].concat();
+            facts.sort_by_key(|(at, _)| *at);
+            facts
         };
-        holds(&rule, 1, facts(&[60, 90, 130, 175]));
+        holds(&rule, 1, facts(&[(61, 660)]));
         let broken = (400, "j", "leased-job-not-aborted/job");
-        breaks(&rule, broken, &["extended at 0:02:00"], facts(&[60, 120]));
+        breaks(&rule, broken, &["was at 0:02:00"], facts(&[(61, 660), (150, 720)]));
+        breaks(&rule, broken, &["was at 0:02:00"], facts(&[(150, 720), (151, 660)]));
+        breaks(&rule, broken, &["was at 0:03:00"], facts(&[]));
     }
 
     #[test]
@@ -452,7 +489,21 @@ mod tests {
         let outlived = vec![(601, stopped("j", 1, "w1")), (661, renewed("j", 1)), (722, renewed("j", 1))];
         breaks(&NoLeakedRenewal::default(), broken, &["0:10:01", "2 min 1 s"], [begun(), outlived].concat());
         let unstarted = vec![(601, granted("j", 1, "a")), (661, renewed("j", 1)), (722, renewed("j", 1))];
-        breaks(&NoLeakedRenewal::default(), broken, &["0:12:02"], unstarted);
+        breaks(&NoLeakedRenewal::default(), broken, &["0:12:02"], unstarted.clone());
+        let late = NoLeakedRenewal { bound: Duration::MAX, ..NoLeakedRenewal::default() };
+        breaks(&late, broken, &["0:12:02"], unstarted);
+    }
+
+    #[test]
+    fn start_up_begins_when_the_agent_knows_of_its_lease() {
+        let facts = |answered| {
+            let answers = vec![(answered, lease_answered("j", 1, 0)), (650, lease_answered("j", 1, 0))];
+            let mut facts = [vec![(601, granted("j", 1, "a")), (722, renewed("j", 1))], answers].concat();
+            facts.sort_by_key(|(at, _)| *at);
+            facts
+        };
+        holds(&NoLeakedRenewal::default(), 1, facts(602));
+        breaks(&NoLeakedRenewal::default(), (722, "j#1", "no-leaked-renewal/lease"), &["0:10:01"], facts(601));
     }
 
     #[test]

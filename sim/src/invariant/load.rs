@@ -45,11 +45,50 @@ impl Rule for RequestRateBounded {
     }
 }
 
+/// No client is refused as unauthorised over and over.
+///
+/// A client that has no valid token is told so once by each call that is under way, and gets one before it calls again.
+#[derive(Clone, Debug)]
+pub struct RefusalsBounded {
+    /// The most requests of a machine that may be answered 401 in one minute, faults or not. Default: 10.
+    pub per_minute: u32,
+}
+
+impl Default for RefusalsBounded {
+    fn default() -> Self {
+        Self { per_minute: 10 }
+    }
+}
+
+impl Rule for RefusalsBounded {
+    const NAME: &'static str = "refusals-bounded";
+    const SUMMARY: &'static str = "No client goes on calling without a valid token.";
+    const SUBJECT: &'static str = "client";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        for entry in history.journal {
+            let Fact::ClientRefused { client, refused, worst_minute, in_worst_minute } = &entry.fact else { continue };
+            found.subject();
+            if *in_worst_minute > self.per_minute {
+                let from = minute(*worst_minute);
+                let message = format_args!(
+                    "{client} was answered 401 {in_worst_minute} times in the minute from {from}, {refused} times in \
+                     all; {} are the most for a minute",
+                    self.per_minute
+                );
+                found.breach(client, from, message);
+            }
+        }
+    }
+}
+
 /// After heal the requests of all clients together do not come in bursts.
 ///
-/// Whole minutes are judged, beginning with the one in which the faults heal.
+/// Whole minutes are judged, beginning with the one in which agents have settled after the heal.
 #[derive(Clone, Debug)]
 pub struct PeakToMeanBounded {
+    /// How long after heal what has piled up may still come at once. Default: zero.
+    pub settled: Duration,
     /// How many times the mean rate the busiest second may have. Default: 10.
     pub times: u64,
     /// A second with at most so many requests is no burst. Default: 50.
@@ -58,7 +97,7 @@ pub struct PeakToMeanBounded {
 
 impl Default for PeakToMeanBounded {
     fn default() -> Self {
-        Self { times: 10, small: 50 }
+        Self { settled: Duration::ZERO, times: 10, small: 50 }
     }
 }
 
@@ -68,7 +107,7 @@ impl Rule for PeakToMeanBounded {
     const SUBJECT: &'static str = "fleet";
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
-        let first = whole_minutes(history.heal_at);
+        let first = whole_minutes(history.heal_at + self.settled);
         let seconds = (whole_minutes(history.end) + 1).saturating_sub(first) * 60;
         let mut requests = 0_u64;
         let mut peak = (0_u32, 0_u32);
@@ -89,7 +128,7 @@ impl Rule for PeakToMeanBounded {
         if busiest > self.small && u64::from(busiest).saturating_mul(seconds) > self.times.saturating_mul(requests) {
             let message = format_args!(
                 "{busiest} requests came within one second of the minute from {at}; {requests} came in the {seconds} \
-                 seconds after heal, and {} times their mean is the most for a second",
+                 seconds from then on, and {} times their mean is the most for a second",
                 self.times
             );
             found.breach("all", at, message);
@@ -125,6 +164,17 @@ mod tests {
         let broken = (420, "c", "request-rate-bounded/client");
         let words = &["121 requests", "0:07:00", "999 in all", "120"];
         breaks(&RequestRateBounded::default(), broken, words, [facts, vec![(10_000, client("c", 121))]].concat());
+    }
+
+    #[test]
+    fn a_client_that_goes_on_without_a_token_is_a_breach() {
+        let refused = |name: &str, most| {
+            let client = name.into();
+            (10_000, Fact::ClientRefused { client, refused: 99, worst_minute: 7, in_worst_minute: most })
+        };
+        holds(&RefusalsBounded::default(), 2, vec![refused("a", 10), refused("b", 1)]);
+        let broken = (420, "c", "refusals-bounded/client");
+        breaks(&RefusalsBounded::default(), broken, &["401 11 times", "0:07:00", "99 times"], vec![refused("c", 11)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Session};
+use squall_protocol::facts::{Agent, Session, SessionEnd};
 
 use crate::journal::Entry;
 
@@ -145,6 +145,69 @@ impl Rule for NotLockedOut {
     }
 }
 
+/// A session is deleted by the process that opened it, at its end, and by nobody else.
+///
+/// What an earlier process of the agent sent late must not end the session of the present one.
+#[derive(Clone, Debug)]
+pub struct LiveSessionNotDeleted {
+    /// How long a process may go on after its session was deleted. Default: 1 minute.
+    pub bound: Duration,
+}
+
+impl Default for LiveSessionNotDeleted {
+    fn default() -> Self {
+        Self { bound: Duration::from_secs(60) }
+    }
+}
+
+impl Rule for LiveSessionNotDeleted {
+    const NAME: &'static str = "live-session-not-deleted";
+    const SUMMARY: &'static str = "No session is deleted while the process that opened it goes on.";
+    const SUBJECT: &'static str = "session";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut up: BTreeSet<&Agent> = BTreeSet::new();
+        // The sessions of processes that are still up.
+        let mut own: BTreeSet<&Session> = BTreeSet::new();
+        let mut owners: BTreeMap<&Session, &Agent> = BTreeMap::new();
+        let mut deleted: Deadlines<(&Agent, &Session)> = Deadlines::despite_faults(self.bound);
+        let tell = |found: &mut Findings, (agent, session): (&Agent, &Session), due: Due| {
+            if due.missed {
+                let message = format_args!(
+                    "session {session} of {agent} was deleted at {}, and the process that had opened it went on until \
+                     {} at least",
+                    due.since, due.deadline
+                );
+                found.breach(session, due.deadline, message);
+            }
+        };
+        for entry in history.journal {
+            match &entry.fact {
+                Fact::AgentUp { agent } => drop(up.insert(agent)),
+                Fact::SessionOpened { session, agent } => {
+                    owners.insert(session, agent);
+                    if up.contains(agent) {
+                        own.insert(session);
+                    }
+                }
+                Fact::SessionClosed { session, agent, why: SessionEnd::Deleted } if own.contains(session) => {
+                    deleted.arise((agent, session), entry.at);
+                }
+                Fact::AgentDown { agent, .. } => {
+                    up.remove(agent);
+                    own.retain(|session| owners.get(session) != Some(&agent));
+                    for gone in deleted.open(|(of, _)| *of == agent) {
+                        deleted.settle(&gone, entry.at).into_iter().for_each(|due| tell(found, gone, due));
+                    }
+                }
+                _ => {}
+            }
+        }
+        deleted.missed(history.end).for_each(|(gone, due)| tell(found, gone, due));
+        found.subjects(owners.len());
+    }
+}
+
 /// Every agent in service regains its session.
 ///
 /// An agent is in service from its first start until it is stopped or dismissed. It lacks a session from its process's
@@ -226,6 +289,32 @@ mod tests {
 
     use super::super::testing::*;
     use super::*;
+
+    #[test]
+    fn a_process_deletes_its_session_at_its_end() {
+        let facts = vec![
+            (1, up("a")),
+            (2, opened("s1", "a")),
+            (50, closed("s1", "a", SessionEnd::Deleted)),
+            (60, exited("a", 0)),
+            (61, up("a")),
+            (62, opened("s2", "a")),
+            (70, down("a")),
+            (71, up("a")),
+            (72, closed("s2", "a", SessionEnd::Deleted)),
+            (73, opened("s3", "a")),
+            (900, closed("s3", "a", SessionEnd::Expired)),
+        ];
+        holds(&LiveSessionNotDeleted::default(), 3, facts);
+    }
+
+    #[test]
+    fn a_session_that_is_deleted_under_its_process_is_a_breach() {
+        let facts = vec![(1, up("a")), (2, opened("s1", "a")), (50, closed("s1", "a", SessionEnd::Deleted))];
+        let broken = (110, "s1", "live-session-not-deleted/session");
+        breaks(&LiveSessionNotDeleted::default(), broken, &["0:00:50"], facts.clone());
+        breaks(&LiveSessionNotDeleted::default(), broken, &[], [facts, vec![(111, down("a"))]].concat());
+    }
 
     #[test]
     fn sessions_follow_one_another() {

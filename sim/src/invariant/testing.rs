@@ -105,6 +105,18 @@ pub(super) fn renewed(job: &str, attempt: u32) -> Fact {
     Fact::LeaseRenewed { job: job.into(), attempt, until: crate::clock::true_wall(SimTime::ZERO) }
 }
 
+pub(super) fn renewed_until(job: &str, attempt: u32, until_s: u64) -> Fact {
+    Fact::LeaseRenewed { job: job.into(), attempt, until: crate::clock::true_wall(SimTime::from_secs(until_s)) }
+}
+
+pub(super) fn answered(session: &str) -> Fact {
+    Fact::SessionAnswered { session: session.into() }
+}
+
+pub(super) fn lease_answered(job: &str, attempt: u32, until_s: u64) -> Fact {
+    Fact::LeaseAnswered { job: job.into(), attempt, until: crate::clock::true_wall(SimTime::from_secs(until_s)) }
+}
+
 pub(super) fn lease_expired(job: &str, attempt: u32) -> Fact {
     Fact::LeaseExpired { job: job.into(), attempt }
 }

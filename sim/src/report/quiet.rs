@@ -89,6 +89,7 @@ fn quiet_job(told: &[&Entry]) -> Option<QuietJob> {
             Fact::JobStopped { outcome: Outcome::Succeeded, .. }
             | Fact::JobEffect { .. }
             | Fact::LeaseRenewed { .. }
+            | Fact::LeaseAnswered { .. }
             | Fact::LeaseReleased { .. }
             | Fact::StageBegan { .. }
             | Fact::StageEnded { .. } => {}
@@ -124,6 +125,7 @@ fn job_of(fact: &Fact) -> Option<&Job> {
         | Fact::JobGivenUp { job, .. }
         | Fact::LeaseGranted { job, .. }
         | Fact::LeaseRenewed { job, .. }
+        | Fact::LeaseAnswered { job, .. }
         | Fact::LeaseExpired { job, .. }
         | Fact::LeaseReleased { job, .. }
         | Fact::StageBegan { job, .. }

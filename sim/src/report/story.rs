@@ -86,7 +86,7 @@ impl Teller<'_> {
                 self.lines.push(Line { at: event.at, node: event.node, text, series: None, about: Vec::new() });
             }
             // Sums over the whole run, written at its end: for invariants, not for readers.
-            What::Fact { fact: Fact::ClientLoad { .. } | Fact::MinuteLoad { .. } } => {}
+            What::Fact { fact: Fact::ClientLoad { .. } | Fact::ClientRefused { .. } | Fact::MinuteLoad { .. } } => {}
             What::Fact { fact } => self.fact(event, fact),
             What::Log { level, message } if is_told(level) => {
                 let what = format!("{}: {}", self.name(event.node), without_digits(message));
@@ -191,7 +191,9 @@ fn is_told(level: &str) -> bool {
 pub(super) fn routine(fact: &Fact) -> Option<String> {
     match fact {
         Fact::SessionRefreshed { session } => Some(format!("{session} is refreshed")),
+        Fact::SessionAnswered { session } => Some(format!("{session} is answered")),
         Fact::LeaseRenewed { job, attempt, .. } => Some(format!("{job} is renewed in attempt {attempt}")),
+        Fact::LeaseAnswered { job, attempt, .. } => Some(format!("{job} has its answer in attempt {attempt}")),
         Fact::JobEffect { job, worker, .. } => Some(format!("{job} has effects through {worker}")),
         Fact::AgentShown { agent, online, busy } => Some(format!("{agent} is shown {online} {busy}")),
         _ => None,

@@ -125,9 +125,13 @@ pub fn fact(fact: &Fact) -> String {
         Fact::LeaseRenewed { job, attempt, until } => {
             format!("the lease on {job} is renewed until {} (attempt {attempt})", instant(*until))
         }
+        Fact::LeaseAnswered { job, attempt, until } => {
+            format!("the answer with the lease on {job} until {} has arrived (attempt {attempt})", instant(*until))
+        }
         Fact::LeaseExpired { job, attempt } => format!("the lease on {job} expires (attempt {attempt})"),
         Fact::LeaseReleased { job, attempt } => format!("the lease on {job} is released (attempt {attempt})"),
         Fact::SessionOpened { session, agent } => format!("{agent} gets session {session}"),
+        Fact::SessionAnswered { session } => format!("the owner of session {session} has its answer"),
         Fact::SessionRefreshed { session } => format!("session {session} is refreshed"),
         Fact::SessionConflict { agent, live } => format!("{agent} is refused a session: {live} is live"),
         Fact::SessionClosed { session, agent, why } => {

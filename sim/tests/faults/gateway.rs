@@ -2,10 +2,10 @@
 
 use futures_util::future::join;
 use http::Method;
-use squall_protocol::TransportError;
+use squall_protocol::{Receipt, TransportError};
 use squall_sim::fault::{Fault, FaultKind, RetryAfter, Target, When};
 
-use crate::stage::{Answer, BIG_BYTES, HEAL_MS, Played, Visitor, at_server, fault, plan, play, told};
+use crate::stage::{Answer, BIG_BYTES, HEAL_MS, Played, Visitor, at_server, fault, plan, play, receipt, told};
 
 /// What one request at 2 s comes to, by HTTP/1.1 or 2.
 fn visit(faults: impl Into<Vec<Fault>>, path: &'static str) -> [Played<Result<Answer, TransportError>>; 2] {
@@ -230,4 +230,32 @@ fn connections_of_agent<T>(played: &Played<T>) -> usize {
         event.node.0 == agent && matches!(event.what, squall_sim::trace::What::Connected { .. })
     };
     played.ended.events.iter().filter(connected).count()
+}
+
+#[test]
+fn a_receipt_is_written_when_the_answer_has_arrived_whole() {
+    let written = |kind: Option<FaultKind>| {
+        let faults: Vec<Fault> = kind.into_iter().map(|kind| fault(kind, at_server())).collect();
+        visit(faults, "/receipt").map(|played| {
+            let Receipt(fact) = receipt();
+            let of = |entry: &&squall_sim::journal::Entry| entry.fact == fact;
+            let seen = played.seen.map(|answer| answer.headers.contains_key("x-receipt"));
+            assert!(!seen.unwrap_or_default(), "the header is the network's own");
+            let at = |entry: &squall_sim::journal::Entry| played.ended.nodes[entry.node.0 as usize].clone();
+            played.ended.journal.iter().filter(of).map(at).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(written(None), [["agent"], ["agent"]]);
+    let whole = FaultKind::Delay { by_ms: 100, percent: 100 };
+    assert_eq!(written(Some(whole)), [["agent"], ["agent"]]);
+    let lost = [
+        FaultKind::DropReply { percent: 100 },
+        FaultKind::Truncate { bytes: 2, percent: 100 },
+        FaultKind::LoginPage { percent: 100 },
+        FaultKind::Status { status: 504, when: When::AfterCommit, retry_after: None, percent: 100 },
+        FaultKind::StreamReset { code: 2, when: When::AfterCommit, percent: 100 },
+    ];
+    for kind in lost {
+        assert_eq!(written(Some(kind.clone())), [const { Vec::<String>::new() }; 2], "{kind:?}");
+    }
 }

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Method, Request, Version};
 use http_body_util::BodyExt;
 use squall_protocol::supervise::Always;
-use squall_protocol::{Clock, TransportError, clock, http as bodies};
+use squall_protocol::{Clock, Fact, Receipt, TransportError, clock, http as bodies};
 use squall_sim::effects::FaultId;
 use squall_sim::fault::{Fault, FaultKind, FaultPlan, Target};
 use squall_sim::trace::{Event, Keep};
@@ -127,7 +127,13 @@ fn server_app(committed: Arc<AtomicU64>, clock: Arc<dyn Clock>) -> Router {
         .route("/big", get(|| async { vec![b'b'; BIG_BYTES] }))
         .route("/chunked", get(chunks))
         .route("/take", post(|| async { "taken" }))
+        .route("/receipt", get(|| async { (Extension(receipt()), "whole") }))
         .layer(axum::middleware::from_fn_with_state(committed, count))
+}
+
+/// What is true once an answer of `/receipt` has arrived.
+pub fn receipt() -> Receipt {
+    Receipt(Fact::AgentDismissed { agent: "agent".into() })
 }
 
 async fn count(

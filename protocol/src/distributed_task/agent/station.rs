@@ -94,9 +94,11 @@ impl Station {
             authorization_url: credentials.data.authorization_url,
             signer: signer.clone(),
         };
-        let tokens = Arc::new(TokenProvider::new(identity, conduct.token_trouble).retrying(conduct.http_retries(Layer::Alone)));
+        let tokens =
+            Arc::new(TokenProvider::new(identity, conduct.token_trouble).retrying(conduct.http_retries(Layer::Alone)));
         let vss = Client::new(line.clone(), tokens.clone(), vss_pipeline(&conduct));
-        let server = TaskServer::new(vss, &settings.server_url, settings.pool_id, profile.timeouts).unread(unread(&conduct));
+        let server =
+            TaskServer::new(vss, &settings.server_url, settings.pool_id, profile.timeouts).unread(unread(&conduct));
         let (disk, workers, tasks) = (machine.disk, machine.workers, Tasks::new());
         Self { line, disk, workers, conduct, profile, settings, signer, fips, tokens, server, tasks }
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::call::{Call, bare, ok};
 use super::failure::Part;
 use super::parameters::Flow;
-use super::poll::session;
+use super::poll::{answered, session};
 use super::{Server, answer, path_of};
 use crate::distributed_task::wire::v2::{AcknowledgeRequest, broker};
 use crate::distributed_task::wire::{IDEMPOTENCY_KEY, TaskAgentSession};
@@ -46,7 +46,8 @@ async fn get_message(Store(server): Store<Server>, call: Call) -> Response {
     let polled = server.poll(&call).await;
     answer(
         Part::Broker,
-        polled.map(|message| message.map_or_else(|| bare(StatusCode::ACCEPTED), |message| ok(&message))),
+        polled
+            .map(|message| answered(&call, message.map_or_else(|| bare(StatusCode::ACCEPTED), |message| ok(&message)))),
     )
 }
 

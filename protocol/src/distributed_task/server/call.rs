@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::Server;
 use super::failure::Failure;
 use crate::distributed_task::wire::from_slice;
+use crate::http::Receipt;
 
 /// A call that has arrived as a whole.
 pub(crate) struct Call {
@@ -110,6 +111,14 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// An answer with a JSON body and status 200.
 pub(crate) fn ok(body: &impl Serialize) -> Response {
     json(StatusCode::OK, body)
+}
+
+/// An answer with what is true once it has arrived, if anything is.
+pub(super) fn receipted(mut answer: Response, receipt: Option<Receipt>) -> Response {
+    if let Some(receipt) = receipt {
+        answer.extensions_mut().insert(receipt);
+    }
+    answer
 }
 
 /// An answer without a body.

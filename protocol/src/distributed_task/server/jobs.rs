@@ -11,6 +11,7 @@ use crate::distributed_task::wire::{
     AgentRefreshMessage, JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type,
 };
 use crate::facts::{self, Fact};
+use crate::http::Receipt;
 use crate::lease::{Fencing, NoLease};
 use crate::queue::Redelivery;
 
@@ -119,7 +120,12 @@ impl State {
     }
 
     /// Takes an offer (acquirejob).
-    pub(super) fn acquire(&mut self, id: AgentId, request: &str, now: Timestamp) -> Result<JobMessage, Failure> {
+    pub(super) fn acquire(
+        &mut self,
+        id: AgentId,
+        request: &str,
+        now: Timestamp,
+    ) -> Result<(JobNumber, JobMessage), Failure> {
         let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
         let (number, attempt) = known.ok_or_else(|| Failure::JobNotFound(request.into()))?;
         let job = &self.jobs[&number];
@@ -130,11 +136,11 @@ impl State {
             Phase::Offered(whose) if whose == id => {
                 self.take(number, id, now);
                 let until = self.leases.get(&number).map(|lease| lease.until);
-                Ok(self.job_message(number, Flow::V2, until, now))
+                Ok((number, self.job_message(number, Flow::V2, until, now)))
             }
             Phase::Leased(whose) if whose == id && self.acquires_again() => {
                 let until = self.leases.get(&number).map(|lease| lease.until);
-                Ok(self.job_message(number, Flow::V2, until, now))
+                Ok((number, self.job_message(number, Flow::V2, until, now)))
             }
             Phase::Leased(_) => Err(Failure::AlreadyAcquired(request.into())),
             Phase::Queued | Phase::Offered(_) => Err(Failure::JobNotFound(request.into())),
@@ -220,6 +226,12 @@ impl State {
                 Ok(renewed.until)
             }
         }
+    }
+
+    /// What its holder may know of a job's lease once the answer that tells it has arrived.
+    pub(super) fn receipt(&self, number: JobNumber) -> Option<Receipt> {
+        let (job, lease) = (self.jobs.get(&number)?, self.leases.get(&number)?);
+        Some(Receipt(Fact::LeaseAnswered { job: job.name.clone(), attempt: job.attempt, until: lease.until }))
     }
 
     /// Is the caller one who may act on this job at all, and on this attempt if leases are fenced?

@@ -2,14 +2,18 @@
 
 use std::pin::pin;
 
+use axum::response::Response;
 use futures_util::future;
 use uuid::Uuid;
 
-use super::call::Call;
+use super::agents;
+use super::call::{Call, receipted};
 use super::failure::Failure;
 use super::state::Reported;
 use super::{SHORTEST_WAIT, Server, span_until};
 use crate::distributed_task::wire::{TaskAgentMessage, status};
+use crate::facts::Fact;
+use crate::http::Receipt;
 
 /// What a step of a poll comes to.
 enum Step {
@@ -62,6 +66,12 @@ impl Server {
             }
         }
     }
+}
+
+/// The answer to a poll: when it has arrived, the session's owner has heard the server.
+pub(super) fn answered(call: &Call, answer: Response) -> Response {
+    let session = session(call).ok().flatten();
+    receipted(answer, session.map(|session| Receipt(Fact::SessionAnswered { session: agents::fact(session) })))
 }
 
 /// The session that a call names.

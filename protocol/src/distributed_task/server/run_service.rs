@@ -8,7 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::call::{Call, bare, ok};
+use super::call::{Call, bare, ok, receipted};
 use super::failure::{Failure, Part};
 use super::jobs::Caller;
 use super::state::{JobNumber, State, Subject, presented};
@@ -30,9 +30,10 @@ async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
     let acquired = server.with(|state, now| {
         let id = state.calling_agent(&call, now)?;
         let sent: AcquireJobRequest = call.json("request")?;
-        state.acquire(id, &sent.job_message_id, now)
+        let (number, job) = state.acquire(id, &sent.job_message_id, now)?;
+        Ok(receipted(ok(&job), state.receipt(number)))
     });
-    answer(Part::RunService, acquired.map(|job| ok(&job)))
+    answer(Part::RunService, acquired)
 }
 
 async fn renew(Store(server): Store<Server>, call: Call) -> Response {
@@ -40,9 +41,10 @@ async fn renew(Store(server): Store<Server>, call: Call) -> Response {
         let subject = state.caller(&call, now)?;
         let sent: RenewJobRequest = call.json("request")?;
         let number = job(state, sent.plan_id, sent.job_id)?;
-        state.renew(number, &caller(subject, sent.lock_token), now)
+        let until = state.renew(number, &caller(subject, sent.lock_token), now)?;
+        Ok(receipted(ok(&RenewJobResponse { locked_until: Some(until) }), state.receipt(number)))
     });
-    answer(Part::RunService, renewed.map(|until| ok(&RenewJobResponse { locked_until: Some(until) })))
+    answer(Part::RunService, renewed)
 }
 
 async fn complete(Store(server): Store<Server>, call: Call) -> Response {

@@ -9,12 +9,12 @@ use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use uuid::Uuid;
 
-use super::call::{Call, bare, ok};
+use super::call::{Call, bare, ok, receipted};
 use super::discovery::{collection, item};
 use super::failure::Failure;
 use super::jobs::Caller;
 use super::parameters::{Encryption, Flow, Registration};
-use super::poll::session;
+use super::poll::{answered, session};
 use super::state::{AgentId, JobNumber, State, Subject, presented};
 use super::{Server, answer};
 use crate::distributed_task::wire::{
@@ -83,7 +83,8 @@ async fn get_message(Store(server): Store<Server>, call: Call) -> Response {
     };
     answer(
         server.vss(),
-        polled.map(|message| message.map_or_else(|| bare(StatusCode::ACCEPTED), |message| ok(&message))),
+        polled
+            .map(|message| answered(&call, message.map_or_else(|| bare(StatusCode::ACCEPTED), |message| ok(&message)))),
     )
 }
 
@@ -138,9 +139,9 @@ async fn patch_request(Store(server): Store<Server>, call: Call) -> Response {
             }
             (result, _) => state.report(number, result.unwrap_or(TaskResult::Succeeded), &caller, now)?,
         }
-        state.account(number)
+        Ok(receipted(ok(&state.account(number)?), state.receipt(number)))
     });
-    answer(server.vss(), changed.map(|account| ok(&account)))
+    answer(server.vss(), changed)
 }
 
 async fn delete_request(Store(server): Store<Server>, call: Call) -> Response {
