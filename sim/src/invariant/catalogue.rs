@@ -1,6 +1,8 @@
 //! Everything there is, with its default bounds.
 
-use super::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use super::agents::{
+    AgentOutlivesTrouble, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
+};
 use super::artifacts::UsedAsPublished;
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::jobs::{
@@ -12,9 +14,10 @@ use super::load::{PeakToMeanBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::offers::OfferedJobTaken;
+use super::pools::{PoolReachesTarget, PoolWithinCapacity};
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
-use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
+use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession};
 use super::stages::{SlowStageAlerted, StageEnds};
 use super::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
 use super::workspaces::CleanWorkspace;
@@ -50,6 +53,9 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(UsedAsPublished),
         Box::new(IdleAgentRunsNothing::default()),
         Box::new(ShutdownInTime::default()),
+        Box::new(AgentOutlivesTrouble::default()),
+        Box::new(StoppedAgentLeavesNoSession::default()),
+        Box::new(PoolWithinCapacity::default()),
         Box::new(RestartsBounded::default()),
         Box::new(RequestRateBounded::default()),
         Box::new(PeakToMeanBounded::default()),
@@ -59,6 +65,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(CancelledJobStops::default()),
         Box::new(LeasedJobRuns::default()),
         Box::new(SessionRegained::default()),
+        Box::new(PoolReachesTarget::default()),
         Box::new(NotLockedOut::default()),
         Box::new(NoAgentStoppedForGood::default()),
         Box::new(AckedMessageHandled::default()),
