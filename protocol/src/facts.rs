@@ -47,6 +47,8 @@ names! {
     Artifact
     /// A part of a job that has a bound of its own.
     Stage
+    /// Agents that are created and removed as there is work for them.
+    Pool
 }
 
 /// What is promised to end a session, a lease or a lock when nobody renews it: server time, a wall-clock instant.
@@ -165,8 +167,17 @@ pub enum Fact {
     MachineSuspended { machine: Agent },
     /// A machine goes on after it was suspended.
     MachineResumed { machine: Agent },
+    /// The server refused an agent's own credentials, which only somebody else can replace.
+    CredentialsRefused { agent: Agent },
     /// The server shows an agent as connected, and as busy or idle.
     AgentShown { agent: Agent, online: bool, busy: bool },
+
+    /// Somebody asked for so many agents in a pool.
+    PoolTarget { pool: Pool, size: u32 },
+    /// An agent was created in a pool.
+    PoolJoined { pool: Pool, agent: Agent },
+    /// An agent of a pool is gone.
+    PoolLeft { pool: Pool, agent: Agent },
 
     /// A stage of a job began.
     StageBegan { job: Job, stage: Stage },

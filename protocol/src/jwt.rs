@@ -237,7 +237,24 @@ pub fn sign(claims: &Claims, algorithm: Algorithm, key: &PrivateKey, random: &mu
 /// # Errors
 /// [`Refused::Malformed`].
 pub fn peek(assertion: &str) -> Result<Claims, Refused> {
-    let mut parts = assertion.split('.');
+    payload(assertion)
+}
+
+/// When a token ends, by its own word.
+///
+/// # Errors
+/// [`Refused::Malformed`].
+pub fn expiry(token: &str) -> Result<Timestamp, Refused> {
+    #[derive(Deserialize)]
+    struct Expiry {
+        exp: i64,
+    }
+    let Expiry { exp } = payload(token)?;
+    Timestamp::from_second(exp).map_err(|_| Refused::Malformed)
+}
+
+fn payload<T: serde::de::DeserializeOwned>(token: &str) -> Result<T, Refused> {
+    let mut parts = token.split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err(Refused::Malformed);
     };

@@ -11,8 +11,10 @@
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
 pub mod actions;
+pub mod arc;
 pub mod azure;
 pub mod bkci;
+pub mod call;
 pub mod choices;
 pub mod clock;
 pub mod deadlines;

@@ -5,6 +5,7 @@
 //! scenarios in which real incidents come out of the simulation by themselves, and the command line.
 
 pub mod actions_idle_runner;
+pub mod arc_listener_session;
 pub mod azure_post_job;
 pub mod bkci_agent_reuse;
 #[cfg(feature = "cli")]

@@ -55,7 +55,8 @@ impl Call {
         self
     }
 
-    fn request(&self, token: Option<&str>) -> Request<Body> {
+    /// The request, with a bearer's token if there is one.
+    pub fn request(&self, token: Option<&str>) -> Request<Body> {
         let mut request =
             Request::builder().method(&self.method).uri(&self.url).header(header::ACCEPT, "application/json");
         for (name, value) in &self.headers {

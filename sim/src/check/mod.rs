@@ -49,6 +49,7 @@ use crate::coverage::Gap;
 use crate::explore::{Campaign, Shard, Summary, explore};
 use crate::fault::SystemFamily;
 use crate::fault::generate::families;
+use crate::invariant::agents::AgentOutlivesTrouble;
 use crate::invariant::sessions::SessionRegained;
 use crate::invariant::{History, Invariant, Judgement, Kind, Rule, every_invariant};
 use crate::world::World;
@@ -310,7 +311,9 @@ fn cores() -> NonZeroUsize {
 
 /// What is ready to judge any journal. What only a campaign shows is for those who ask for it.
 fn ready() -> Vec<Arc<dyn Invariant>> {
-    let judging = every_invariant().into_iter().filter(|invariant| invariant.kind() != Kind::Sometimes);
+    // Whether an agent may leave it to its supervisor to start it again is for its author to say.
+    let usual = |it: &Box<dyn Invariant>| it.kind() != Kind::Sometimes && it.name() != AgentOutlivesTrouble::NAME;
+    let judging = every_invariant().into_iter().filter(usual);
     judging.map(|invariant| Arc::new(WhereSpokenOf(invariant)) as Arc<dyn Invariant>).collect()
 }
 

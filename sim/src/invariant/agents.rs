@@ -199,24 +199,35 @@ impl Rule for ConnectedAgentGoesOn {
     }
 }
 
-/// After heal no agent is started over and over.
+/// No agent is started over and over.
 #[derive(Clone, Debug)]
 pub struct RestartsBounded {
     /// How many starts are too few to mind. Default: 5.
     pub starts: usize,
     /// The time in which they are counted. Default: 10 minutes.
     pub window: Duration,
+    /// Which starts are counted. Default: [`Counted::AfterHeal`].
+    pub counted: Counted,
+}
+
+/// Which starts are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Those after heal: faults may need any number.
+    AfterHeal,
+    /// All: whoever starts an agent over and over makes trouble worse.
+    DespiteFaults,
 }
 
 impl Default for RestartsBounded {
     fn default() -> Self {
-        Self { starts: 5, window: Duration::from_secs(10 * 60) }
+        Self { starts: 5, window: Duration::from_secs(10 * 60), counted: Counted::AfterHeal }
     }
 }
 
 impl Rule for RestartsBounded {
     const NAME: &'static str = "restarts-bounded";
-    const SUMMARY: &'static str = "After heal no agent is started more than so many times within so long.";
+    const SUMMARY: &'static str = "No agent is started more than so many times within so long.";
     const SUBJECT: &'static str = "agent";
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
@@ -224,7 +235,7 @@ impl Rule for RestartsBounded {
         for entry in history.journal {
             let Fact::AgentUp { agent } = &entry.fact else { continue };
             let recent = starts.entry(agent).or_default();
-            if entry.at < history.heal_at {
+            if self.counted == Counted::AfterHeal && entry.at < history.heal_at {
                 continue;
             }
             while recent.front().is_some_and(|first| entry.at.since(*first) > self.window) {
@@ -244,6 +255,53 @@ impl Rule for RestartsBounded {
             }
         }
         found.subjects(starts.len());
+    }
+}
+
+/// An agent gets over trouble: it ends when it is asked to, when it is killed, or because its own credentials are refused,
+/// which only somebody else can replace. Ending otherwise costs whatever it holds, its session first of all.
+#[derive(Clone, Debug)]
+pub struct AgentOutlivesTrouble {
+    /// How long after its credentials were refused an agent may end. Default: 2 minutes.
+    pub resigns_within: Duration,
+}
+
+impl Default for AgentOutlivesTrouble {
+    fn default() -> Self {
+        Self { resigns_within: Duration::from_secs(2 * 60) }
+    }
+}
+
+impl Rule for AgentOutlivesTrouble {
+    const NAME: &'static str = "agent-outlives-trouble";
+    const SUMMARY: &'static str =
+        "An agent ends only when it is asked to, when it is killed, or because its own credentials are refused.";
+    const SUBJECT: &'static str = "agent";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut asked: BTreeSet<&Agent> = BTreeSet::new();
+        let mut refused: BTreeMap<&Agent, SimTime> = BTreeMap::new();
+        let mut agents: BTreeSet<&Agent> = BTreeSet::new();
+        for entry in history.journal {
+            match &entry.fact {
+                Fact::AgentUp { agent } => drop((agents.insert(agent), asked.remove(agent))),
+                Fact::AgentStopRequested { agent } | Fact::AgentDismissed { agent } => drop(asked.insert(agent)),
+                Fact::CredentialsRefused { agent } => drop(refused.insert(agent, entry.at)),
+                Fact::AgentDown { agent, code: Some(code) } if !asked.contains(agent) => {
+                    if refused.get(agent).is_some_and(|at| entry.at.since(*at) <= self.resigns_within) {
+                        continue;
+                    }
+                    let message = format_args!(
+                        "{agent} ended with exit code {code} at {} although nobody had asked it to and its credentials \
+                         were good",
+                        entry.at
+                    );
+                    found.breach(agent, entry.at, message);
+                }
+                _ => {}
+            }
+        }
+        found.subjects(agents.len());
     }
 }
 
@@ -388,6 +446,43 @@ mod tests {
         let facts = (0..9).map(|n| (2_000 + 60 * n, up("a"))).collect();
         let broken = (2_300, "a", "restarts-bounded/agent");
         breaks(&RestartsBounded::default(), broken, &["6 times", "0:33:20", "0:38:20", "10 min"], facts);
+    }
+
+    #[test]
+    fn a_storm_despite_faults_is_a_breach_if_it_counts() {
+        let facts: Vec<_> = (0..9).map(|n| (100 + 60 * n, up("a"))).collect();
+        holds(&RestartsBounded::default(), 1, facts.clone());
+        let all = RestartsBounded { counted: Counted::DespiteFaults, ..RestartsBounded::default() };
+        breaks(&all, (400, "a", "restarts-bounded/agent"), &["6 times", "0:01:40"], facts);
+    }
+
+    #[test]
+    fn agents_may_end_with_a_reason() {
+        let refused = Fact::CredentialsRefused { agent: "c".into() };
+        let facts = vec![
+            (1, up("a")),
+            (10, down("a")),
+            (20, up("a")),
+            (30, stop_requested("a")),
+            (31, exited("a", 1)),
+            (40, up("c")),
+            (50, refused),
+            (51, exited("c", 1)),
+        ];
+        holds(&AgentOutlivesTrouble::default(), 2, facts);
+    }
+
+    #[test]
+    fn an_agent_that_gives_up_is_a_breach() {
+        let facts = vec![
+            (1, up("a")),
+            (5, Fact::CredentialsRefused { agent: "a".into() }),
+            (30, stop_requested("a")),
+            (31, exited("a", 1)),
+            (40, up("a")),
+            (200, exited("a", 1)),
+        ];
+        breaks(&AgentOutlivesTrouble::default(), (200, "a", "agent-outlives-trouble/agent"), &["exit code 1"], facts);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Everything there is, with its default bounds.
 
 use super::agents::{
-    ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
+    AgentOutlivesTrouble, ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded,
+    ShutdownInTime,
 };
 use super::artifacts::UsedAsPublished;
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
@@ -14,9 +15,12 @@ use super::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::offers::OfferedJobTaken;
+use super::pools::{PoolReachesTarget, PoolWithinCapacity};
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
-use super::sessions::{LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained};
+use super::sessions::{
+    LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession,
+};
 use super::stages::{SlowStageAlerted, StageEnds};
 use super::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
 use super::workspaces::CleanWorkspace;
@@ -54,6 +58,9 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(IdleAgentRunsNothing::default()),
         Box::new(ShutdownInTime::default()),
         Box::new(ConnectedAgentGoesOn::default()),
+        Box::new(AgentOutlivesTrouble::default()),
+        Box::new(StoppedAgentLeavesNoSession::default()),
+        Box::new(PoolWithinCapacity::default()),
         Box::new(RestartsBounded::default()),
         Box::new(RequestRateBounded::default()),
         Box::new(RefusalsBounded::default()),
@@ -64,6 +71,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(CancelledJobStops::default()),
         Box::new(LeasedJobRuns::default()),
         Box::new(SessionRegained::default()),
+        Box::new(PoolReachesTarget::default()),
         Box::new(NotLockedOut::default()),
         Box::new(NoAgentStoppedForGood::default()),
         Box::new(AckedMessageHandled::default()),

@@ -44,6 +44,7 @@ pub mod locks;
 pub mod messages;
 pub mod offers;
 mod overlaps;
+pub mod pools;
 pub mod progress;
 pub mod queue;
 mod running;

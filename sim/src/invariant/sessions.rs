@@ -7,6 +7,7 @@ use squall_protocol::Fact;
 use squall_protocol::facts::{Agent, Session, SessionEnd};
 
 use crate::journal::Entry;
+use crate::time::SimTime;
 
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
@@ -271,6 +272,53 @@ impl Rule for SessionRegained {
     }
 }
 
+/// An agent that ends because it was asked to ends its session, when nothing hinders it.
+///
+/// It is judged from heal on, with some time for what faults have left behind.
+#[derive(Clone, Debug)]
+pub struct StoppedAgentLeavesNoSession {
+    /// How long after heal trouble may still be an excuse. Default: 10 minutes.
+    pub settling: Duration,
+}
+
+impl Default for StoppedAgentLeavesNoSession {
+    fn default() -> Self {
+        Self { settling: Duration::from_secs(10 * 60) }
+    }
+}
+
+impl Rule for StoppedAgentLeavesNoSession {
+    const NAME: &'static str = "stopped-agent-leaves-no-session";
+    const SUMMARY: &'static str = "An agent that ends because it was asked to, and undisturbed, ends its session.";
+    const SUBJECT: &'static str = "agent";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut live = Live::default();
+        let mut asked: BTreeMap<&Agent, SimTime> = BTreeMap::new();
+        for entry in history.journal {
+            live.follow(entry);
+            match &entry.fact {
+                Fact::AgentUp { agent } => drop(asked.remove(agent)),
+                Fact::AgentStopRequested { agent } => drop(asked.entry(agent).or_insert(entry.at)),
+                Fact::AgentDown { agent, code: Some(_) } => {
+                    let Some(at) = asked.remove(agent).filter(|at| *at > history.heal_at + self.settling) else {
+                        continue;
+                    };
+                    found.subject();
+                    if live.has_one(agent) {
+                        let message = format_args!(
+                            "{agent} was asked to stop at {at} and ended at {}, and left its session behind",
+                            entry.at
+                        );
+                        found.breach(agent, entry.at, message);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 fn tell_without(found: &mut Findings, agent: &Agent, due: Due, bound: Duration) {
     if due.missed {
         let message = format_args!(
@@ -390,6 +438,28 @@ mod tests {
             (3_002, exited("a", 0)),
         ];
         holds(&SessionRegained::default(), 1, leaving);
+    }
+
+    #[test]
+    fn a_clean_end_is_fine() {
+        let facts = vec![
+            (1, up("a")),
+            (5, opened("s1", "a")),
+            (1_200, stop_requested("a")),
+            (1_201, exited("a", 1)),
+            (1_300, up("a")),
+            (2_000, stop_requested("a")),
+            (2_001, closed("s1", "a", Deleted)),
+            (2_002, exited("a", 1)),
+        ];
+        holds(&StoppedAgentLeavesNoSession::default(), 1, facts);
+    }
+
+    #[test]
+    fn a_session_that_is_left_behind_is_a_breach() {
+        let facts = vec![(1, up("a")), (5, opened("s1", "a")), (2_000, stop_requested("a")), (2_002, exited("a", 1))];
+        let broken = (2_002, "a", "stopped-agent-leaves-no-session/agent");
+        breaks(&StoppedAgentLeavesNoSession::default(), broken, &["0:33:20"], facts);
     }
 
     #[test]

@@ -88,6 +88,10 @@ fn retry_after_words(header: &RetryAfter) -> String {
 /// A fact as a sentence.
 pub fn fact(fact: &Fact) -> String {
     match fact {
+        Fact::CredentialsRefused { agent } => format!("the credentials of {agent} are refused"),
+        Fact::PoolTarget { pool, size } => format!("{pool} is to have {size} agents"),
+        Fact::PoolJoined { pool, agent } => format!("{agent} is created in {pool}"),
+        Fact::PoolLeft { pool, agent } => format!("{agent} of {pool} is gone"),
         Fact::JobQueued { job } => format!("{job} is queued"),
         Fact::JobOffered { job, attempt, agent } => format!("{job} is offered to {agent} (attempt {attempt})"),
         Fact::JobRequeued { job, attempt } => {

@@ -1,0 +1,202 @@
+//! The world of a case: the service with its fronts, the cluster, the listeners' pods, and the workload.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use squall_protocol::arc::agent::{self, Configuration};
+use squall_protocol::arc::choices::SpecDrift;
+use squall_protocol::arc::cluster::Cluster;
+use squall_protocol::arc::controller::{Eviction, GRACE, RECREATION};
+use squall_protocol::arc::server::Server;
+use squall_protocol::arc::{Choices, PodController};
+use squall_protocol::facts::Job as JobName;
+use squall_protocol::line::{Line, SharedRandom};
+use squall_sim::fault::Phase;
+use squall_sim::service::Service;
+use squall_sim::{SimTime, World};
+
+use super::pods::Pods;
+use super::{FRONTS, Job, Parameters, SERVICE, Set, Workload};
+
+/// Faults of this system: the credentials of a listener are refused; every token of it becomes invalid; the service loses
+/// its scale set; messages lack their statistics; a message of a new type comes; the pod is evicted; somebody else
+/// changes the pod's labels over and over.
+pub(super) const SYSTEM_FAULTS: [&str; 7] = [
+    "credentials-refused",
+    "tokens-revoked",
+    "scale-set-store-lost",
+    "statistics-missing",
+    "novel-message",
+    "pod-evicted",
+    "spec-drift",
+];
+
+/// The port of every front.
+const PORT: u16 = 80;
+/// How often the other one changes the labels of a pod that the controller has just made.
+const DRIFT: Duration = Duration::from_secs(5);
+
+/// A listener as the world sees it.
+#[derive(Clone)]
+struct Pod {
+    set: String,
+    service: Service,
+    evicted: Eviction,
+    drifting: Arc<AtomicBool>,
+}
+
+pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, workload: Workload) {
+    let (server, cluster) = start_service(world, &choices, &parameters);
+    let jobs: Arc<BTreeMap<JobName, Job>> =
+        Arc::new(workload.jobs.iter().map(|job| (job.name.as_str().into(), job.clone())).collect());
+    let mut pods = BTreeMap::new();
+    for set in &parameters.sets {
+        cluster.add_set(&set.name);
+        let runners =
+            Pods { world: world.clone(), server: server.clone(), cluster: cluster.clone(), jobs: jobs.clone() };
+        world.spawn("controller of runners", runners.control(set.name.clone()));
+        pods.insert(set.name.clone(), start_listener(world, &server, set, &choices));
+    }
+    let pods = Arc::new(pods);
+    carry_out_system_faults(world, &server, &choices, &pods);
+    for rollout in &workload.rollouts {
+        let Some(pod) = pods.get(&rollout.set).cloned() else { continue };
+        let (world_of, at) = (world.clone(), SimTime::from_millis(rollout.at_ms));
+        world.spawn("rollout", async move {
+            world_of.sleep_until(at).await;
+            replace(&world_of, &pod).await;
+        });
+    }
+    world.spawn("workload", queue(world.clone(), server, workload));
+}
+
+/// One store, and a machine for each front of it; and the cluster's API.
+fn start_service(world: &World, choices: &Choices, parameters: &Parameters) -> (Server, Cluster) {
+    let [github, actions, kubernetes] = FRONTS.map(|name| world.node(name));
+    let server = Server::new(
+        parameters.service.clone(),
+        choices.policy(),
+        actions.clock(),
+        actions.ledger(),
+        actions.random("service"),
+    );
+    let cluster = Cluster::new(kubernetes.ledger());
+    for (front, router) in [(github, server.router()), (actions, server.router()), (kubernetes, cluster.router())] {
+        front.start("http", |process| async move {
+            squall_sim::http::serve(process, PORT, router).await.expect("nothing else listens there");
+        });
+    }
+    let housekeeping = server.clone();
+    world.spawn("housekeeping", async move { match housekeeping.housekeeping().await {} });
+    (server, cluster)
+}
+
+/// Registers a scale set and starts its listener.
+fn start_listener(world: &World, server: &Server, set: &Set, choices: &Choices) -> Pod {
+    let credential = credential(&set.name);
+    server.allow(&credential, &set.name);
+    let configuration = Configuration {
+        config_url: server.parameters().addresses.config.clone(),
+        credential,
+        scale_set: set.name.clone(),
+        scale_set_id: server.register(&set.name),
+        owner: format!("{}-listener", set.name),
+        min_runners: set.min_runners,
+        max_runners: set.max_runners,
+        cluster_url: format!("http://{}", FRONTS[2]),
+    };
+    let evicted = Eviction::default();
+    let (recreation, eviction, choices) = (choices.pod_recreation, evicted.clone(), choices.clone());
+    let service = world.node(&set.name).service(
+        SERVICE,
+        set.name.as_str(),
+        move || PodController::new(recreation, eviction.clone()),
+        move |process| {
+            let line =
+                Line { clock: process.clock(), http: process.http(), random: SharedRandom::new(process.random()) };
+            agent::run(line, choices.clone(), configuration.clone(), process.shutdown())
+        },
+    );
+    Pod { set: set.name.clone(), service, evicted, drifting: Arc::default() }
+}
+
+/// What the listener of a set proves itself with.
+fn credential(set: &str) -> String {
+    format!("ghp_{set}")
+}
+
+/// The controller deletes a pod, which has its grace period, and makes another one.
+async fn replace(world: &World, pod: &Pod) {
+    if !pod.service.is_wanted() {
+        return;
+    }
+    pod.service.stop(GRACE);
+    while pod.service.is_running() {
+        world.sleep(RECREATION).await;
+    }
+    pod.service.start();
+}
+
+fn carry_out_system_faults(world: &World, server: &Server, choices: &Choices, pods: &Arc<BTreeMap<String, Pod>>) {
+    for name in SYSTEM_FAULTS {
+        let (world_of, server, pods, drift) = (world.clone(), server.clone(), pods.clone(), choices.spec_drift);
+        world.on_system_fault(name, move |fault| {
+            let Some(pod) = fault.target.node.as_ref().and_then(|node| pods.get(node)) else { return };
+            if fault.phase == Phase::Ends {
+                pod.drifting.store(false, Ordering::Relaxed);
+                return;
+            }
+            let had_effect = match name {
+                "credentials-refused" => {
+                    server.refuse_credential(&credential(&pod.set), fault.lasts);
+                    true
+                }
+                "tokens-revoked" => {
+                    server.revoke_tokens(&credential(&pod.set), &pod.set);
+                    true
+                }
+                "scale-set-store-lost" => server.lose_scale_set(&pod.set),
+                "statistics-missing" => {
+                    server.lose_statistics(fault.lasts);
+                    true
+                }
+                "novel-message" => server.send_novel_message(&pod.set),
+                "pod-evicted" => {
+                    let running = pod.service.is_running();
+                    if running {
+                        pod.evicted.happens();
+                        pod.service.kill();
+                    }
+                    running
+                }
+                _ => {
+                    pod.drifting.store(true, Ordering::Relaxed);
+                    if drift == SpecDrift::Deletes {
+                        world_of.spawn("drift", delete_while_drifting(world_of.clone(), pod.clone()));
+                    }
+                    true
+                }
+            };
+            if had_effect {
+                world_of.effects().count(fault.id);
+            }
+        });
+    }
+}
+
+/// Two that disagree about a label: one deletes the pod whenever the other has changed it.
+async fn delete_while_drifting(world: World, pod: Pod) {
+    while pod.drifting.load(Ordering::Relaxed) {
+        replace(&world, &pod).await;
+        world.sleep(DRIFT).await;
+    }
+}
+
+async fn queue(world: World, server: Server, workload: Workload) {
+    for job in &workload.jobs {
+        world.sleep_until(SimTime::from_millis(job.at_ms)).await;
+        server.queue_job(&job.name, &job.set);
+    }
+}
