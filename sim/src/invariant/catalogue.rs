@@ -1,7 +1,7 @@
 //! Everything there is, with its default bounds.
 
 use super::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
-use super::artifacts::UsedAsPublished;
+use super::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent,
@@ -48,6 +48,8 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(OneLockHolder::default()),
         Box::new(LockTokensGrow),
         Box::new(UsedAsPublished),
+        Box::new(WholeUnderFinalName),
+        Box::new(NotGivenUpEarly::default()),
         Box::new(IdleAgentRunsNothing::default()),
         Box::new(ShutdownInTime::default()),
         Box::new(RestartsBounded::default()),
@@ -64,6 +66,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(AckedMessageHandled::default()),
         Box::new(DeadHoldersLockFreed::default()),
         Box::new(WorkNotHeldUp::default()),
+        Box::new(WantedArtifactArrives::default()),
         Box::new(StageEnds::default()),
         Box::new(SlowStageAlerted::default()),
         Box::new(coverage::lease_expires()),
@@ -73,6 +76,8 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(coverage::job_retried()),
         Box::new(coverage::result_refused()),
         Box::new(coverage::lock_expires()),
+        Box::new(coverage::artifact_cut_off()),
+        Box::new(coverage::artifact_used()),
     ]
 }
 
