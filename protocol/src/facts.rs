@@ -186,8 +186,20 @@ pub enum Fact {
     /// A monitor raised an alert about a stage.
     StageAlert { job: Job, stage: Stage },
 
-    /// Somebody put an artefact to use. `digest` is that of the bytes used, `published` the one it should have.
-    ArtifactUsed { artifact: Artifact, digest: String, published: String },
+    /// A publisher put content up under an artefact's name, in the place of what was there before.
+    ArtifactPublished { artifact: Artifact, digest: String },
+    /// So many bytes of an artefact were sent in answer to one request; `whole` says whether that is all that was asked
+    /// for.
+    ArtifactSent { artifact: Artifact, bytes: u64, whole: bool },
+    /// A job needs an artefact before it can go on.
+    ArtifactWanted { artifact: Artifact, job: Job },
+    /// Others can see a file under an artefact's final name. `digest` is that of its bytes, `published` the one it should
+    /// have.
+    ArtifactVisible { artifact: Artifact, digest: String, published: String },
+    /// A job put an artefact to use. `digest` is that of the bytes used, `published` the one it should have.
+    ArtifactUsed { artifact: Artifact, job: Job, digest: String, published: String },
+    /// A job ended without the artefact that it had wanted.
+    ArtifactMissed { artifact: Artifact, job: Job },
 
     /// The requests of one client, named by its machine, over a whole run: all of them, and those of its busiest minute,
     /// counted from 0 since the beginning.

@@ -21,6 +21,9 @@ pub mod deadlines;
 pub mod disk;
 pub mod distributed_task;
 pub mod facts;
+#[cfg(test)]
+mod fakes;
+pub mod flox;
 pub mod http;
 #[cfg(feature = "hyper")]
 pub mod hyper_errors;

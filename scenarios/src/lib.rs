@@ -12,6 +12,7 @@ pub mod bkci_agent_reuse;
 pub mod cli;
 mod distributed_task;
 pub mod execution;
+pub mod flox_download;
 pub mod live_journal;
 pub mod prelude;
 pub mod registry;

@@ -5,14 +5,15 @@ use squall_sim::scenario::Scenario;
 use crate::actions_idle_runner::ActionsIdleRunner;
 use crate::arc_listener_session::ArcListenerSession;
 use crate::bkci_agent_reuse::BkciAgentReuse;
+use crate::flox_download::FloxDownload;
 use crate::serve::Serve;
 
 /// Every scenario there is.
 pub fn scenarios() -> Vec<&'static dyn Scenario> {
-    vec![&ActionsIdleRunner, &BkciAgentReuse, &ArcListenerSession]
+    vec![&ActionsIdleRunner, &BkciAgentReuse, &ArcListenerSession, &FloxDownload]
 }
 
 /// Those of them that have a server to serve on a real port.
 pub fn servers() -> Vec<&'static dyn Serve> {
-    vec![&ActionsIdleRunner, &BkciAgentReuse]
+    vec![&ActionsIdleRunner, &BkciAgentReuse, &FloxDownload]
 }

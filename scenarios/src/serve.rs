@@ -4,6 +4,7 @@
 //! what it saw of its clients is judged by invariants as a simulated run is; of course only by those that need no more
 //! than a server sees.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::future::{self, BoxFuture};
-use rand::SeedableRng;
+use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serde::Serialize;
 use squall_protocol::actions::server::Encryption;
@@ -26,8 +27,85 @@ pub trait Serve: Send + Sync {
     /// The scenario's name on the command line.
     fn name(&self) -> &'static str;
 
+    /// What can be set about its server: each name, and what it takes.
+    fn settings(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Makes the server, with an agent that is registered with a fresh key, and jobs in its queue.
-    fn offer(&self, wanted: Wanted) -> Offer;
+    ///
+    /// # Errors
+    /// [`NoSetting`] for the value of a setting that makes no sense. Names that it does not know never get here.
+    fn offer(&self, wanted: Wanted) -> Result<Offer, NoSetting>;
+}
+
+/// Settings of a server, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(BTreeMap<String, String>);
+
+/// Why a setting is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSetting {
+    /// The server knows none of this name.
+    #[error("its server has no setting {name:?}; it has {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// `--jobs` of a server that has none.
+    #[error("its server has no queue of jobs; leave --jobs out")]
+    NoJobs,
+    /// The value makes no sense.
+    #[error("the setting {name} takes {takes}, not {value:?}")]
+    Value {
+        /// The name.
+        name: &'static str,
+        /// What makes sense.
+        takes: &'static str,
+        /// The value.
+        value: String,
+    },
+}
+
+impl Settings {
+    /// For a server; a later value of a name replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`NoSetting::Unknown`].
+    pub fn of(server: &dyn Serve, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, NoSetting> {
+        let known = server.settings();
+        let mut settings = Self::default();
+        for (name, value) in pairs {
+            if !known.iter().any(|(known, _)| *known == name) {
+                let listed: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                let known = if listed.is_empty() { "none".to_owned() } else { listed.join(", ") };
+                return Err(NoSetting::Unknown { name, known });
+            }
+            settings.0.insert(name, value);
+        }
+        Ok(settings)
+    }
+
+    /// The value of a setting of `server`, read by `read`; `None` when it is not set.
+    ///
+    /// # Errors
+    /// [`NoSetting::Value`] when `read` makes nothing of it.
+    pub fn get<T>(
+        &self,
+        server: &dyn Serve,
+        name: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, NoSetting> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        if let Some(read) = read(value) {
+            return Ok(Some(read));
+        }
+        let known = server.settings().iter().find(|(known, _)| *known == name);
+        let (name, takes) = *known.expect("only names that the server knows are set");
+        Err(NoSetting::Value { name, takes, value: value.clone() })
+    }
 }
 
 /// What a server is made of.
@@ -38,6 +116,8 @@ pub struct Wanted {
     pub jobs: u32,
     /// How messages travel.
     pub encryption: Encryption,
+    /// What else is wanted of it.
+    pub settings: Settings,
     /// Real time.
     pub clock: Arc<dyn Clock>,
     /// Where its facts go.
@@ -61,10 +141,23 @@ pub struct Offer {
 /// The administration of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Admin {
-    /// Base of `jobs` (GET, POST with `{"name"}`, DELETE of `jobs/{name}`) and `snapshot` (GET).
+    /// For servers with jobs the base of `jobs` (GET, POST with `{"name"}`, DELETE of `jobs/{name}`) and `snapshot` (GET).
     pub url: String,
     /// The bearer's token that it asks for.
     pub token: String,
+}
+
+/// The bytes of the administration's token.
+const ADMIN_TOKEN_BYTES: usize = 24;
+
+impl Admin {
+    /// The administration of a server at `origin`, with a fresh token.
+    pub fn at(origin: &str, random: &mut Random) -> Self {
+        let mut bytes = [0; ADMIN_TOKEN_BYTES];
+        random.fill_bytes(&mut bytes);
+        let token = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { url: format!("{origin}/squall/admin"), token }
+    }
 }
 
 /// A generator seeded by the operating system.
@@ -105,8 +198,6 @@ pub async fn until_stopped(
 
 #[cfg(test)]
 mod tests {
-    use rand::RngCore;
-
     use super::*;
 
     #[test]

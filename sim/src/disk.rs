@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use squall_protocol::Disk;
 
 use crate::effects::{Effects, FaultId};
@@ -73,13 +73,30 @@ impl State {
 
     fn put(&mut self, path: &str, content: Bytes) -> io::Result<()> {
         let before = self.files.get(path).and_then(|file| file.now.as_ref()).map_or(0, Bytes::len);
-        if content.len() > before
-            && let Some(limit) = self.limit_broken_by(self.used_bytes() - before + content.len())
+        self.make_room(content.len().saturating_sub(before))?;
+        self.files.entry(path.to_owned()).or_default().now = Some(content);
+        Ok(())
+    }
+
+    /// Grows a file in place as long as nobody else holds its content: a download comes in many pieces.
+    fn extend(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.make_room(content.len())?;
+        let file = self.files.entry(path.to_owned()).or_default();
+        let before = file.now.take().unwrap_or_default();
+        let mut grown = before.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        grown.extend_from_slice(content);
+        file.now = Some(grown.freeze());
+        Ok(())
+    }
+
+    /// Is there room for so many more bytes?
+    fn make_room(&self, bytes: usize) -> io::Result<()> {
+        if bytes > 0
+            && let Some(limit) = self.limit_broken_by(self.used_bytes() + bytes)
         {
             limit.effects.count(limit.fault);
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.files.entry(path.to_owned()).or_default().now = Some(content);
         Ok(())
     }
 
@@ -103,10 +120,7 @@ impl Disk for SimDisk {
     }
 
     fn append(&self, path: &str, content: &[u8]) -> io::Result<()> {
-        let mut state = lock(&self.0);
-        let mut all = state.get(path).map(Vec::from).unwrap_or_default();
-        all.extend_from_slice(content);
-        state.put(path, all.into())
+        lock(&self.0).extend(path, content)
     }
 
     fn sync(&self, path: &str) -> io::Result<()> {

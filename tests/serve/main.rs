@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "clients of a real server run on real tokio, in real time")]
 
 mod client;
+#[path = "../program/mod.rs"]
 mod program;
 mod v1;
 mod v2;
@@ -15,9 +16,11 @@ use serde_json::json;
 use self::client::Client;
 use self::program::Program;
 
+const SCENARIO: &str = "actions-idle-runner";
+
 #[tokio::test]
 async fn the_ready_line_names_everything() {
-    let program = Program::start(&["--jobs", "2"]);
+    let program = Program::start(SCENARIO, &["--jobs", "2"]);
     let ready = &program.ready;
     assert_eq!((&ready["ready"], &ready["scenario"]), (&json!(true), &json!("actions-idle-runner")));
     let (url, credentials) = (ready["url"].as_str().unwrap(), &ready["credentials"]);
@@ -40,7 +43,7 @@ async fn the_ready_line_names_everything() {
 
 #[tokio::test]
 async fn only_who_has_a_token_gets_in() {
-    let program = Program::start(&[]);
+    let program = Program::start(SCENARIO, &[]);
     let client = Client::of(&program.ready);
     let junk = "grant_type=client_credentials&client_assertion=junk&client_assertion_type=x";
     let refused = client.form(junk).await;
@@ -56,7 +59,7 @@ async fn only_who_has_a_token_gets_in() {
 
 #[tokio::test]
 async fn the_end_does_not_wait_for_polls() {
-    let program = Program::start(&[]);
+    let program = Program::start(SCENARIO, &[]);
     let client = Client::of(&program.ready);
     let token = client.token().await;
     let session = v2::open(&client, &token).await;
@@ -72,7 +75,7 @@ async fn the_end_does_not_wait_for_polls() {
 
 #[tokio::test]
 async fn an_attempt_with_two_results_is_a_violation() {
-    let program = Program::start(&["--jobs", "1", "--encryption", "plain"]);
+    let program = Program::start(SCENARIO, &["--jobs", "1", "--encryption", "plain"]);
     let client = Client::of(&program.ready);
     let token = client.token().await;
     let session = v2::open(&client, &token).await;
@@ -87,7 +90,8 @@ async fn an_attempt_with_two_results_is_a_violation() {
 async fn the_journal_is_there_as_it_happens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
-    let program = Program::start(&["--jobs", "1", "--encryption", "key-in-clear", "--journal", path.to_str().unwrap()]);
+    let program =
+        Program::start(SCENARIO, &["--jobs", "1", "--encryption", "key-in-clear", "--journal", path.to_str().unwrap()]);
     let client = Client::of(&program.ready);
     let token = client.token().await;
     let session = v2::open(&client, &token).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::SCENARIO;
 use crate::client::Client;
 use crate::program::Program;
 use crate::v2::Session;
@@ -127,7 +128,7 @@ fn path(template: &str, parameters: &[(&str, &Value)]) -> String {
 
 #[tokio::test]
 async fn a_job_ends_by_an_event_of_its_plan_and_by_its_request() {
-    let program = Program::start(&["--jobs", "2"]);
+    let program = Program::start(SCENARIO, &["--jobs", "2"]);
     let runner = Runner::start(&program).await;
 
     let job = runner.job().await;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use squall_protocol::distributed_task::cipher::{Digest, SessionKey};
 use squall_protocol::distributed_task::wire::{EncryptionKey, TaskAgentMessage};
 
+use crate::SCENARIO;
 use crate::client::{Answer, Client};
 use crate::program::Program;
 
@@ -71,7 +72,7 @@ pub async fn complete(client: &Client, job: &Value, conclusion: &str) -> Answer 
 
 #[tokio::test]
 async fn a_job_is_acquired_renewed_and_completed() {
-    let program = Program::start(&["--jobs", "1"]);
+    let program = Program::start(SCENARIO, &["--jobs", "1"]);
     let client = Client::of(&program.ready);
     let token = client.token().await;
     let session = open(&client, &token).await;

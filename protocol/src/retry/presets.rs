@@ -5,7 +5,7 @@ use super::budget::Budget;
 use super::caller::Hedge;
 use super::conditions::RetryOn;
 use super::generator::Generator;
-use super::heed::RetryAfter;
+use super::heed::{Combine, RetryAfter};
 use super::policy::{Policy, Reset};
 use super::retryable_http::{self, WAIT_MAX, WAIT_MIN};
 use super::span::Span;
@@ -302,7 +302,7 @@ fn agents() -> Vec<Preset> {
 fn tools() -> Vec<Preset> {
     let curl = Policy {
         retry_on: RetryOn::Curl,
-        retry_after: RetryAfter::TRUSTED,
+        retry_after: RetryAfter { combine: Combine::Longer, ..RetryAfter::TRUSTED },
         ..limited(3, doubling(Span::secs(1), Span::mins(10), Jitter::None))
     };
     vec![

@@ -5,8 +5,8 @@ use squall_protocol::actions::server::{Addresses, Flow, JobSpec, Parameters, Pol
 use squall_protocol::jwt::PrivateKey;
 
 use super::{ActionsIdleRunner, NAME};
-use crate::distributed_task::served::{AGENT_KEY_BITS, admin, credentials, invariants};
-use crate::serve::{Offer, Serve, Wanted, entropy};
+use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants};
+use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
 
 /// The agent that is registered from the start.
 const AGENT: &str = "runner-1";
@@ -16,9 +16,9 @@ impl Serve for ActionsIdleRunner {
         NAME
     }
 
-    fn offer(&self, wanted: Wanted) -> Offer {
+    fn offer(&self, wanted: Wanted) -> Result<Offer, NoSetting> {
         let mut random = entropy();
-        let admin = admin(&wanted.origin, &mut random);
+        let admin = Admin::at(&wanted.origin, &mut random);
         let mut parameters = Parameters::new(Addresses::on(&wanted.origin));
         parameters.admin_token = Some(admin.token.clone());
         let invariants = invariants(&parameters);
@@ -35,12 +35,12 @@ impl Serve for ActionsIdleRunner {
         for n in 1..=wanted.jobs {
             server.queue_job(JobSpec::named(format!("job-{n}")));
         }
-        Offer {
+        Ok(Offer {
             router: server.router(),
             background: async move { server.housekeeping().await }.boxed(),
             admin,
             credentials: credentials(AGENT, &registered, &key),
             invariants,
-        }
+        })
     }
 }

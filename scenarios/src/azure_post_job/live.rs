@@ -5,8 +5,8 @@ use squall_protocol::azure::server::{Parameters, Server};
 use squall_protocol::distributed_task::server::{Addresses, Flow, JobSpec, Policy, Registration};
 use squall_protocol::jwt::PrivateKey;
 
-use crate::distributed_task::served::{AGENT_KEY_BITS, admin, credentials, invariants};
-use crate::serve::{Offer, Serve, Wanted, entropy};
+use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants};
+use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
 
 use super::{AzurePostJob, NAME};
 
@@ -18,9 +18,9 @@ impl Serve for AzurePostJob {
         NAME
     }
 
-    fn offer(&self, wanted: Wanted) -> Offer {
+    fn offer(&self, wanted: Wanted) -> Result<Offer, NoSetting> {
         let mut random = entropy();
-        let admin = admin(&wanted.origin, &mut random);
+        let admin = Admin::at(&wanted.origin, &mut random);
         let mut parameters = Parameters::new(Addresses::on(&wanted.origin), format!("{}/location/", wanted.origin));
         parameters.tasks.admin_token = Some(admin.token.clone());
         let (invariants, location) = (invariants(&parameters.tasks), parameters.location.clone());
@@ -38,12 +38,12 @@ impl Serve for AzurePostJob {
         }
         let mut credentials = credentials(AGENT, &registered, &key);
         credentials["location_url"] = location.into();
-        Offer {
+        Ok(Offer {
             router: server.router(),
             background: async move { server.housekeeping().await }.boxed(),
             admin,
             credentials,
             invariants,
-        }
+        })
     }
 }

@@ -16,7 +16,7 @@ use squall_sim::invariant::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLock
 use squall_sim::invariant::queue::{QueuedJobEnds, WaitingJobTaken, WaitsFor};
 
 use super::{BUILDS_END, BkciAgentReuse, CLAIMED, LOCK_FREED, NAME};
-use crate::serve::{Admin, Offer, Serve, Wanted, entropy};
+use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
 
 /// The agent that is imported from the start.
 const AGENT: &str = "agent-1";
@@ -32,7 +32,7 @@ impl Serve for BkciAgentReuse {
         NAME
     }
 
-    fn offer(&self, wanted: Wanted) -> Offer {
+    fn offer(&self, wanted: Wanted) -> Result<Offer, NoSetting> {
         let mut random = entropy();
         let admin = Admin { url: format!("{}/squall/admin", wanted.origin), token: secret(&mut random) };
         let import = Import {
@@ -65,13 +65,13 @@ impl Serve for BkciAgentReuse {
             server.start_build(BuildSpec { name: format!("job-{n}"), jobs }).expect("each name is new");
         }
         let engine = Arc::new(server.clone());
-        Offer {
+        Ok(Offer {
             router: server.router(),
             background: async move { engine.run().await }.boxed(),
             admin,
             credentials,
             invariants: invariants(),
-        }
+        })
     }
 }
 

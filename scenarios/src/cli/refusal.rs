@@ -10,6 +10,8 @@ use squall_sim::case_token::CaseTokenError;
 use squall_sim::scenario::CaseError;
 use thiserror::Error;
 
+use crate::serve::NoSetting;
+
 /// Why a command is not carried out.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
@@ -41,6 +43,8 @@ pub(crate) enum Refusal {
     BeyondLastSeed { start: u64, seeds: u64 },
     #[error("{name} has no server to serve; those that have one are: {served}")]
     NotServed { name: String, served: String },
+    #[error("{name}: {why}")]
+    Setting { name: &'static str, why: NoSetting },
     #[error("cannot listen on {address}: {why}; --listen takes a free address of this machine, with port 0 for any")]
     CannotListen { address: SocketAddr, why: io::Error },
     #[error("cannot write the journal to {}: {why}; --journal takes a file in a folder that can be written", path.display())]

@@ -18,7 +18,7 @@ use tokio::runtime;
 use super::refusal::Refusal;
 use super::{Surroundings, exit_code, named, values};
 use crate::live_journal::LiveJournal;
-use crate::serve::{Admin, Offer, Serve, Wanted, until_stopped};
+use crate::serve::{Admin, Offer, Serve, Settings, Wanted, until_stopped};
 
 /// Serves until SIGINT or SIGTERM, then prints the verdict on what the server saw and ends with its exit code.
 ///
@@ -40,6 +40,10 @@ pub(super) struct Arguments {
     /// How messages travel to agents that hold a session.
     #[arg(long, value_enum, default_value_t = Travel::KeyUnderRsa)]
     encryption: Travel,
+    /// A setting of this very server, such as how much goes wrong; a name that there is none of lists those that there
+    /// are. May be given many times.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = values::setting)]
+    settings: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -69,6 +73,8 @@ pub(super) fn run(
     around: &mut Surroundings<'_>,
 ) -> Result<u8, Refusal> {
     let server = server_of(&arguments.scenario, scenarios, servers)?;
+    let refused = |why| Refusal::Setting { name: server.name(), why };
+    let settings = Settings::of(server, arguments.settings.iter().cloned()).map_err(refused)?;
     let clock = LiveClock::start();
     let (listener, address) = listen(arguments.listen)?;
     let journal = LiveJournal::start(clock, arguments.journal.as_deref())
@@ -81,7 +87,9 @@ pub(super) fn run(
         encryption: arguments.encryption.into(),
         clock: Arc::new(clock),
         ledger: Arc::new(journal.clone()),
+        settings,
     });
+    let offer = offer.map_err(refused)?;
     let Offer { router, background, admin, credentials, invariants } = offer;
     let ready = Ready { ready: true, scenario: server.name(), url: origin, admin, credentials };
     writeln!(around.out, "{}", line(&ready))?;

@@ -35,6 +35,11 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     resolved.ok_or_else(|| "it takes an address and a port, such as 127.0.0.1:0 or localhost:8080".to_owned())
 }
 
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "it takes NAME=VALUE".to_owned())
+}
+
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     time.filter(|time| !time.is_zero()).ok_or_else(|| "it takes a duration such as 30s, 10m or 2h".to_owned())

@@ -2,37 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use rand::RngCore;
 use serde_json::{Value, json};
+use squall_protocol::Fact;
 use squall_protocol::distributed_task::server::{Parameters, Registered};
 use squall_protocol::facts::{Agent, Job, Outcome, Session};
 use squall_protocol::jwt::PrivateKey;
-use squall_protocol::{Fact, Random};
 use squall_sim::SimTime;
 use squall_sim::invariant::jobs::ReportedResultStays;
 use squall_sim::invariant::queue::{QueuedJobEnds, WaitingJobTaken};
 use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession};
 use squall_sim::invariant::{Findings, History, Invariant, Rule};
 
-use crate::serve::Admin;
-
 use super::bounds::{JOBS_END, reconnect, redelivery};
 
 /// Bits of an agent's key: as a real one's.
 pub const AGENT_KEY_BITS: usize = 2_048;
-/// The bytes of the administration's token.
-const ADMIN_TOKEN_BYTES: usize = 24;
-
-/// The administration of a server at `origin`.
-pub fn admin(origin: &str, random: &mut Random) -> Admin {
-    Admin { url: format!("{origin}/squall/admin"), token: token(random) }
-}
-
-fn token(random: &mut Random) -> String {
-    let mut bytes = [0; ADMIN_TOKEN_BYTES];
-    random.fill_bytes(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// What an agent is configured with.
 pub fn credentials(agent: &str, registered: &Registered, key: &PrivateKey) -> Value {

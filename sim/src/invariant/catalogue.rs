@@ -4,7 +4,7 @@ use super::agents::{
     AgentOutlivesTrouble, ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded,
     ShutdownInTime,
 };
-use super::artifacts::UsedAsPublished;
+use super::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent,
@@ -55,6 +55,8 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(OneLockHolder::default()),
         Box::new(LockTokensGrow),
         Box::new(UsedAsPublished),
+        Box::new(WholeUnderFinalName),
+        Box::new(NotGivenUpEarly::default()),
         Box::new(IdleAgentRunsNothing::default()),
         Box::new(ShutdownInTime::default()),
         Box::new(ConnectedAgentGoesOn::default()),
@@ -77,6 +79,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(AckedMessageHandled::default()),
         Box::new(DeadHoldersLockFreed::default()),
         Box::new(WorkNotHeldUp::default()),
+        Box::new(WantedArtifactArrives::default()),
         Box::new(StageEnds::default()),
         Box::new(SlowStageAlerted::default()),
         Box::new(coverage::lease_expires()),
@@ -86,6 +89,8 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(coverage::job_retried()),
         Box::new(coverage::result_refused()),
         Box::new(coverage::lock_expires()),
+        Box::new(coverage::artifact_cut_off()),
+        Box::new(coverage::artifact_used()),
     ]
 }
 

@@ -47,6 +47,18 @@ pub fn lock_expires() -> Property {
     Property::sometimes("lock-expires", summary, |fact| matches!(fact, Fact::LockExpired { .. }))
 }
 
+/// An answer with an artefact ends before its end.
+pub fn artifact_cut_off() -> Property {
+    let cut_off = |fact: &Fact| matches!(fact, Fact::ArtifactSent { whole: false, .. });
+    Property::sometimes("artifact-cut-off", "Some answer with an artifact ends before its end.", cut_off)
+}
+
+/// A job uses an artefact.
+pub fn artifact_used() -> Property {
+    let summary = "Some job uses the artifact that it needed.";
+    Property::sometimes("artifact-used", summary, |fact| matches!(fact, Fact::ArtifactUsed { .. }))
+}
+
 #[cfg(test)]
 mod tests {
     use squall_protocol::facts::Outcome::Failed;
@@ -54,6 +66,15 @@ mod tests {
     use super::super::testing::*;
     use super::super::{Invariant, Kind};
     use super::*;
+
+    fn sent(whole: bool) -> Fact {
+        Fact::ArtifactSent { artifact: "f".into(), bytes: 7, whole }
+    }
+
+    fn used() -> Fact {
+        let (digest, published) = ("d".to_owned(), "d".to_owned());
+        Fact::ArtifactUsed { artifact: "f".into(), job: "j".into(), digest, published }
+    }
 
     #[test]
     fn each_property_counts_what_it_asks_for_and_nothing_else() {
@@ -65,6 +86,8 @@ mod tests {
             (agent_killed(), vec![(1, down("a"))], vec![(1, exited("a", 1))]),
             (job_retried(), vec![(1, started("j", 2, "a", "w"))], vec![(1, started("j", 1, "a", "w"))]),
             (result_refused(), vec![(1, refused("j", 1, Failed))], vec![(1, reported("j", 1, Failed))]),
+            (artifact_cut_off(), vec![(1, sent(false))], vec![(1, sent(true))]),
+            (artifact_used(), vec![(1, used())], vec![(1, sent(true))]),
             (lock_expires(), vec![(1, lock_expired("l", 1))], vec![(1, unlocked("l", 1))]),
         ];
         for (property, shown, not_shown) in cases {

@@ -236,6 +236,7 @@ mod tests {
             stage().prop_map(|((job, _), stage)| alert(job, stage)),
             ("[ab]", "[ab]").prop_map(|(digest, published)| Fact::ArtifactUsed {
                 artifact: "f".into(),
+                job: "j".into(),
                 digest,
                 published
             }),

@@ -170,12 +170,25 @@ pub fn fact(fact: &Fact) -> String {
         Fact::StageBegan { job, stage } => format!("stage {stage} of {job} begins"),
         Fact::StageEnded { job, stage } => format!("stage {stage} of {job} ends"),
         Fact::StageAlert { job, stage } => format!("an alert is raised about stage {stage} of {job}"),
-        Fact::ArtifactUsed { artifact, digest, published } if digest == published => {
-            format!("{artifact} is used, with its published digest")
+        Fact::ArtifactPublished { artifact, digest } => format!("{artifact} is published with digest {digest}"),
+        Fact::ArtifactSent { artifact, bytes, whole: true } => format!("{bytes} bytes of {artifact} were sent: all"),
+        Fact::ArtifactSent { artifact, bytes, whole: false } => {
+            format!("{bytes} bytes of {artifact} were sent, and then no more")
         }
-        Fact::ArtifactUsed { artifact, digest, published } => {
-            format!("{artifact} is used with digest {digest}, published was {published}")
+        Fact::ArtifactWanted { artifact, job } => format!("{job} needs {artifact}"),
+        Fact::ArtifactVisible { artifact, digest, published } if digest == published => {
+            format!("{artifact} is there, with its published digest")
         }
+        Fact::ArtifactVisible { artifact, digest, published } => {
+            format!("{artifact} is there with digest {digest}, published was {published}")
+        }
+        Fact::ArtifactUsed { artifact, job, digest, published } if digest == published => {
+            format!("{job} uses {artifact}, with its published digest")
+        }
+        Fact::ArtifactUsed { artifact, job, digest, published } => {
+            format!("{job} uses {artifact} with digest {digest}, published was {published}")
+        }
+        Fact::ArtifactMissed { artifact, job } => format!("{job} ends without {artifact}"),
         Fact::Custom { kind, subject, detail } => format!("{kind}: {subject} {detail}").trim_end().to_owned(),
         other => serde_json::to_string(other).expect("facts are plain data"),
     }

@@ -1,10 +1,7 @@
-//! The disk and the worker processes of the machine.
+//! The worker processes of the machine.
 
-use std::collections::BTreeMap;
 use std::future;
-use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,46 +11,10 @@ use futures_util::{FutureExt, select_biased};
 use super::{Bench, VirtualClock};
 use crate::actions::agent;
 use crate::clock::Clock;
-use crate::disk::Disk;
 use crate::facts::{Job, Outcome};
 use crate::signal::Watch;
 use crate::supervise::{Exit, Shutdown};
 use crate::workers::{Parent, Work, Worker, WorkerError, Workers};
-
-/// A disk that loses nothing.
-#[derive(Clone, Default)]
-pub struct Files(Arc<Mutex<BTreeMap<String, Bytes>>>);
-
-impl Files {
-    pub fn has(&self, path: &str) -> bool {
-        self.0.lock().unwrap().contains_key(path)
-    }
-}
-
-impl Disk for Files {
-    fn read(&self, path: &str) -> io::Result<Bytes> {
-        self.0.lock().unwrap().get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-    fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().insert(path.into(), Bytes::copy_from_slice(content));
-        Ok(())
-    }
-    fn append(&self, path: &str, content: &[u8]) -> io::Result<()> {
-        let whole = [&self.read(path).unwrap_or_default()[..], content].concat();
-        self.write(path, &whole)
-    }
-    fn sync(&self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let content = self.read(from)?;
-        self.remove(from)?;
-        self.write(to, &content)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.0.lock().unwrap().remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
 
 /// How jobs behave.
 #[derive(Clone, Copy, Debug)]

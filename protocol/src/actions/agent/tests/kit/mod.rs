@@ -18,7 +18,6 @@ use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 use uuid::Uuid;
 
-pub use crate::virtual_clock::{VirtualClock, secs};
 pub use machine::*;
 pub use script::*;
 
@@ -26,10 +25,12 @@ use crate::actions::agent::{self, Configuration, CredentialData, Credentials, Ma
 use crate::actions::choices::Choices;
 use crate::choices::Design;
 use crate::clock::Clock;
+pub use crate::fakes::Files;
 use crate::http::{self as net, Body, Http, TransportError};
 use crate::jwt::PrivateKey;
 use crate::random::Random;
 use crate::supervise::Shutdown;
+pub use crate::virtual_clock::{VirtualClock, secs};
 use crate::workers::Work;
 
 type Script = Arc<Mutex<dyn FnMut(&Asked) -> Option<Answer> + Send>>;

@@ -1,4 +1,4 @@
-//! The program.
+//! `squall serve` as a program.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -19,9 +19,9 @@ pub struct Ended {
 }
 
 impl Program {
-    pub fn start(options: &[&str]) -> Self {
+    pub fn start(scenario: &str, options: &[&str]) -> Self {
         let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
-        squall.args(["serve", "actions-idle-runner"]).args(options).stdout(Stdio::piped());
+        squall.args(["serve", scenario]).args(options).stdout(Stdio::piped());
         let mut running = squall.spawn().expect("the program starts");
         let mut out = BufReader::new(running.stdout.take().expect("piped"));
         let mut first = String::new();

@@ -1,0 +1,5 @@
+//! Seams that tests hold in their hands.
+
+mod files;
+
+pub use files::Files;

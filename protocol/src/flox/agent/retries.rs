@@ -1,0 +1,62 @@
+//! Trying again: one call of curl, or one job of the repaired download.
+
+use std::sync::Arc;
+
+use super::Failure;
+use super::patience::patience;
+use crate::clock::{Clock, Mono};
+use crate::flox::choices::Transfer;
+use crate::random::Random;
+use crate::retry::{Attempt, Decision, Policy, RetryPolicy, presets};
+
+/// The attempts of one call.
+pub(super) struct Retries {
+    policy: Box<dyn RetryPolicy>,
+    made: u32,
+    began: Mono,
+    clock: Arc<dyn Clock>,
+}
+
+impl Retries {
+    /// For the transfer of a file, in a job that began then.
+    pub(super) fn of_file(transfer: Transfer, began: Mono, clock: Arc<dyn Clock>) -> Self {
+        let preset = |name| presets::find(name).expect("it is one of the presets").policy;
+        let policy = match transfer {
+            Transfer::CurlRetryAllErrors => preset("curl-all-errors"),
+            Transfer::CurlRetry => preset("curl"),
+            Transfer::CurlOnce | Transfer::CurlWithoutFail => Policy { retries: Some(0), ..preset("curl") },
+            Transfer::ToolCache => preset("tool-cache"),
+            Transfer::Patient => patience(),
+        };
+        Self { policy: policy.start(), made: 0, began, clock }
+    }
+
+    /// For what is asked beside it. Versions with tool-cache ask by a plain curl.
+    pub(super) fn of_text(transfer: Transfer, began: Mono, clock: Arc<dyn Clock>) -> Self {
+        let transfer = if transfer == Transfer::ToolCache { Transfer::CurlOnce } else { transfer };
+        Self::of_file(transfer, began, clock)
+    }
+
+    /// Something got through: what fails from now on is another failure.
+    pub(super) fn progress(&mut self) {
+        self.policy.succeeded(self.made);
+    }
+
+    /// Waits until the next attempt.
+    ///
+    /// # Errors
+    /// The failure, when there is to be none.
+    pub(super) async fn after(&mut self, failure: Failure, random: &mut Random) -> Result<(), Failure> {
+        self.made += 1;
+        let elapsed = self.clock.mono().since(self.began);
+        let attempt = Attempt { number: self.made, outcome: failure.outcome(), elapsed };
+        match self.policy.decide(&attempt, random) {
+            Decision::GiveUp => Err(failure),
+            Decision::Retry(wait) => {
+                tracing::warn!("Problem: {failure}. Will retry in {} seconds.", wait.as_secs());
+                self.clock.sleep(wait).await;
+                Ok(())
+            }
+        }
+    }
+}
