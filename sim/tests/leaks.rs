@@ -1,6 +1,5 @@
 //! Everything that is known to leak out of a simulation is planted, and reported with its place and its likely source.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,7 +86,7 @@ fn leak(variant: &str) -> u64 {
     match variant {
         "nothing" => 7,
         "hash order" => {
-            let set: HashSet<u64> = (0..64).collect();
+            let set: std::collections::HashSet<u64> = (0..64).collect();
             set.into_iter().fold(0, |order, number| order * 31 % 1_000_000_007 + number)
         }
         "rand 0.9" => rand::random(),
