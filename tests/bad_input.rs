@@ -31,8 +31,8 @@ fn refused_in(folder: &Path, arguments: &[&str], because: &str, accepted: &str) 
 
 #[test]
 fn commands() {
-    refused(&["frobnicate"], "frobnicate", "list, explore, bugs, replay and serve");
-    refused(&[], "no command", "list, explore, bugs, replay and serve");
+    refused(&["frobnicate"], "frobnicate", "list, explore, bugs, replay, merge and serve");
+    refused(&[], "no command", "list, explore, bugs, replay, merge and serve");
     refused(&["explore", "--frob"], "--frob", "unexpected");
 }
 
@@ -42,7 +42,7 @@ fn scenarios_variants_and_formats() {
     refused(&["replay", "nope", "1"], "\"nope\"", SCENARIO);
     refused(&["explore", SCENARIO, "--variant", "nope"], "no variant of it is called \"nope\"", "`squall list` names");
     refused(&["replay", SCENARIO, "1", "--variant", "nope"], "\"nope\"", "upstream, hardened and its bugs");
-    refused(&["explore", "--format", "xml"], "'xml'", "text, json");
+    refused(&["explore", "--format", "xml"], "'xml'", "text, json, github, junit");
     refused(&["list", "--format", "xml"], "'xml'", "text, json");
     refused(&["replay", SCENARIO, "1", "--format", "xml"], "'xml'", "text, json");
 }
@@ -119,8 +119,39 @@ fn case_files() {
     refused_in(folder.path(), &["replay", "case.json"], "not JSON", "one JSON object");
     refused_in(folder.path(), &["replay", "missing.json"], "cannot read", "missing.json");
     refused_in(folder.path(), &["replay", "."], "cannot read", ".");
-    refused_in(folder.path(), &["replay", "case.json", "--variant", "upstream"], "--variant upstream", "a case says");
     refused(&["replay", "squall:abc"], "no token of a case", "one word without spaces");
+}
+
+#[test]
+fn cases_of_the_past() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let past = folder.path().join("squall-regressions");
+    fs::create_dir(&past).expect("there is room");
+    fs::write(past.join("notes.txt"), "not looked at").expect("there is room");
+    fs::write(past.join("cut.json"), "{").expect("there is room");
+    refused_in(folder.path(), &["explore"], "cut.json is no case of the past", "one whole JSON object");
+}
+
+#[test]
+fn shards_to_merge() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let part = |shard: &str, name: &str| {
+        let arguments = ["explore", SCENARIO, "--seeds", "2", "--shard", shard, "--format", "json"];
+        fs::write(folder.path().join(name), squall(&arguments, folder.path()).stdout).expect("there is room");
+    };
+    part("1/2", "one");
+    part("2/2", "two");
+    part("1/3", "other");
+    fs::write(folder.path().join("empty"), "").expect("there is room");
+    let refused = |files: &[&str], because: &str, accepted: &str| {
+        refused_in(folder.path(), &[&["merge"], files].concat(), because, accepted);
+    };
+    refused(&["one"], "shard 2/2 is missing", "all shards of a campaign");
+    refused(&["one", "two", "one"], "both of shard 1/2", "each shard once");
+    refused(&["one", "other"], "of shard 1/3, and others are of 2 shards", "shards of one campaign");
+    refused(&["empty"], "empty does not end with the summary", "runs.jsonl");
+    refused(&["missing"], "cannot read missing", "runs.jsonl");
+    refused(&[], "FILE", "not provided");
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 use squall::cli::{self, Surroundings};
-use squall_sim::scenario::Scenario;
+use squall_sim::World;
+use squall_sim::case::Case;
+use squall_sim::invariant::Invariant;
+use squall_sim::scenario::{CaseError, Scenario};
 use squall_sim::verdict::Severity;
 use squall_sim::{case_file, trial};
 use toy::Toy;
@@ -28,10 +31,18 @@ fn squall(arguments: &[&str]) -> Printed {
 }
 
 fn squall_until(arguments: &[&str], interrupted: fn() -> &'static AtomicBool) -> Printed {
+    squall_over(&[&Toy], arguments, interrupted)
+}
+
+fn squall_over(
+    scenarios: &[&'static dyn Scenario],
+    arguments: &[&str],
+    interrupted: fn() -> &'static AtomicBool,
+) -> Printed {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted };
+    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted, program: None };
     let arguments = ["squall"].iter().chain(arguments).map(Into::into);
-    let code = cli::run(arguments, &[&Toy], &[], &mut around);
+    let code = cli::run(arguments, scenarios, &[], &mut around);
     Printed { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }
 }
 
@@ -93,13 +104,16 @@ fn without_a_variant_the_bug_must_show_and_the_repair_must_hold() {
     let both = squall(&["explore", "--seeds", "20"]);
     assert_eq!(both.code, 0, "{}", both.out);
     assert!(both.out.starts_with("squall replay toy-queue "), "{}", both.out);
-    assert!(both.out.contains("caught") && both.out.contains("clean"), "{}", both.out);
+    assert!(both.out.contains("every-job-ends") && both.out.contains("20 seeds clean"), "{}", both.out);
+    assert!(both.out.contains("→ 1 ") && both.out.contains("every hardened one is clean"), "{}", both.out);
+    let wide = both.out.lines().map(|line| line.chars().count()).max();
+    assert!(wide.is_some_and(|wide| wide <= 120), "{}", both.out);
 
     // One seed without a crash shows nothing.
     let quiet = (0..).find(|seed| Toy.generate(*seed, "upstream").plan.faults.is_empty()).expect("some").to_string();
     let missed = squall(&["explore", "--seeds", "1", "--start", &quiet]);
     assert_eq!(missed.code, 1, "{}", missed.out);
-    assert!(missed.out.contains("NOT CAUGHT"), "{}", missed.out);
+    assert!(missed.out.contains("NOT CAUGHT in 1 seeds"), "{}", missed.out);
 
     let hardened = squall(&["explore", "--variant", "hardened", "--seeds", "20"]);
     assert_eq!(hardened.code, 0, "{}", hardened.out);
@@ -112,6 +126,97 @@ fn a_gap_is_told_in_a_sentence() {
     let other = squall(&["explore", "--variant", "hardened", "--seeds", "1", "--start", &quiet, "--shard", "2/2"]);
     let told = [empty.out, other.out].concat();
     assert_eq!(told.matches("toy-queue hardened: no seed was run").count(), 1, "{told}");
+}
+
+/// The toy on a holiday: there is no work, and nobody to do it.
+struct Holiday;
+
+impl Scenario for Holiday {
+    fn name(&self) -> &'static str {
+        "holiday"
+    }
+
+    fn summary(&self) -> &'static str {
+        "Nothing is to be done."
+    }
+
+    fn generate(&self, seed: u64, _: &str) -> Case {
+        let workload = serde_json::json!({"jobs": 0});
+        Case { scenario: self.name().to_owned(), workload, ..Toy.generate(seed, "desert") }
+    }
+
+    fn furnish(&self, case: &Case, world: &World) -> Result<(), CaseError> {
+        Toy.furnish(case, world)
+    }
+
+    fn invariants(&self, case: &Case) -> Vec<Box<dyn Invariant>> {
+        Toy.invariants(case)
+    }
+}
+
+#[test]
+fn a_campaign_in_which_nothing_was_done_fails_with_the_reason() {
+    let explore = |seeds: &str| {
+        let arguments = ["explore", "holiday", "--variant", "hardened", "--seeds", seeds];
+        squall_over(&[&Holiday], &arguments, || &NEVER)
+    };
+    let few = explore("5");
+    assert_eq!(few.code, 0, "five seeds prove nothing either way");
+    assert!(few.out.contains("note: holiday hardened: no request was ever answered"), "{}", few.out);
+    let many = explore("10");
+    assert_eq!(many.code, 1);
+    assert!(many.out.contains("FAILS: holiday hardened: no request was ever answered"), "{}", many.out);
+    assert!(many.out.contains("note: holiday hardened: invariant every-job-ends never had anything"), "{}", many.out);
+}
+
+#[test]
+fn shards_are_added_up_to_the_campaign() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |shard: &str| {
+        let out = folder.path().join(shard.replace('/', "-"));
+        let path = out.to_str().expect("text");
+        squall(&["explore", "--seeds", "21", "--shard", shard, "--format", "json", "--out", path]);
+        out.join("runs.jsonl").to_str().expect("text").to_owned()
+    };
+    let [first, second, third, whole] = ["1/3", "2/3", "3/3", "1/1"].map(run);
+    let merged = squall(&["merge", &first, &third, &second, "--format", "json"]);
+    assert_eq!((merged.code, merged.err.as_str()), (0, ""));
+    let whole = fs::read_to_string(whole).expect("it is there");
+    let whole: Value = serde_json::from_str(whole.lines().last().expect("a summary")).expect("JSON");
+    let merged = &json(&merged.out)[0];
+    assert_eq!((&merged["seeds"], &merged["failed"]), (&whole["seeds"], &whole["failed"]));
+    for (merged, whole) in [0, 1].map(|n| (&merged["campaigns"][n], &whole["campaigns"][n])) {
+        for field in ["variant", "seeds", "failed", "fingerprints", "families", "invariants", "gaps", "exchanges"] {
+            assert_eq!(merged[field], whole[field], "{field}");
+        }
+    }
+    let told = squall(&["merge", &first, &second, &third]);
+    assert!(told.out.contains("21 seeds clean") && told.out.contains("every-job-ends"), "{}", told.out);
+}
+
+#[test]
+fn continuous_integration_gets_annotations_and_a_junit_report() {
+    let github = |variant: &str| squall(&["explore", "--variant", variant, "--seeds", "20", "--format", "github"]).out;
+    let upstream = github("upstream");
+    let error = upstream.lines().find(|line| line.starts_with("::error ")).expect("an annotation");
+    assert!(error.contains("title=stuck%3A every-job-ends/job in toy-queue upstream::job-"), "{error}");
+    assert!(error.contains("again by: squall replay toy-queue "), "{error}");
+    assert!(!github("hardened").contains("::error"));
+    let both = squall(&["explore", "--seeds", "20", "--format", "github"]).out;
+    assert!(both.contains("::notice title=stuck") && !both.contains("::error"), "{both}");
+
+    let junit = squall(&["explore", "--variant", "upstream", "--seeds", "20", "--format", "junit"]);
+    assert_eq!(junit.code, 3);
+    for told in [
+        "<testsuite name=\"toy-queue upstream\" tests=\"2\"",
+        "failures=\"1\"",
+        "<testcase name=\"every-job-ends\"",
+        "squall replay toy-queue ",
+    ] {
+        assert!(junit.out.contains(told), "{told} is missing in {}", junit.out);
+    }
+    let both = squall(&["explore", "--seeds", "20", "--format", "junit"]).out;
+    assert!(both.starts_with("<?xml") && both.contains("failures=\"0\""), "{both}");
 }
 
 #[test]
@@ -226,6 +331,9 @@ fn bugs_are_hunted_one_by_one_and_the_missed_are_named() {
     let replayed = squall(&["replay", case.to_str().expect("text")]);
     assert_eq!(replayed.code, 3, "{}", replayed.out);
     assert!(!out.join("toy.colour.json").exists());
+    let index = json(&fs::read_to_string(out.join("index.json")).expect("it is there").replace('\n', ""));
+    assert_eq!(index[0]["toy.forget"]["fingerprint"], "every-job-ends/job");
+    assert_eq!(index[0].as_object().expect("an object").len(), 1);
 
     let one = squall(&["bugs", "toy.forget", "--seeds", "30"]);
     assert_eq!(one.code, 0, "{}", one.out);
@@ -288,7 +396,7 @@ impl Write for Head {
 #[test]
 fn a_reader_who_has_seen_enough_ends_the_campaign_quietly() {
     let mut err = Vec::new();
-    let mut around = Surroundings { out: &mut Head(3), err: &mut err, interrupted: || &NEVER };
+    let mut around = Surroundings { out: &mut Head(3), err: &mut err, interrupted: || &NEVER, program: None };
     let arguments = ["squall", "explore", "--variant", "upstream", "--time", "1h", "--format", "json"];
     let code = cli::run(arguments.map(Into::into), &[&Toy], &[], &mut around);
     assert_eq!((code, String::from_utf8_lossy(&err).as_ref()), (0, ""));

@@ -10,6 +10,7 @@ pub const CASE_VERSION: u32 = 1;
 
 /// Everything that a run depends on besides the program itself. A seed is the short name of a generated case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Case {
     /// The format's version, [`CASE_VERSION`].
     pub version: u32,

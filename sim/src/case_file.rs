@@ -1,4 +1,4 @@
-//! Cases as files: JSON for people, read strictly.
+//! Cases as files: JSON for people, read strictly. Their schema is `case.schema.json`, beside this crate's manifest.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -104,6 +104,9 @@ fn unknown_field(read: &Value, understood: &Value, path: &str) -> Option<String>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use serde_json::json;
 
     use super::*;
@@ -135,6 +138,21 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         assert_eq!(parse(&to_text(&case())), Ok(case()));
+    }
+
+    /// With `SQUALL_WRITE_SCHEMA=1` the test writes the schema instead.
+    #[test]
+    fn the_published_schema_is_that_of_the_program() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("case.schema.json");
+        let mut schema = schemars::schema_for!(Case);
+        schema.insert("title".to_owned(), "A case of Squall".into());
+        schema.insert("additionalProperties".to_owned(), false.into());
+        let schema = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
+        if std::env::var_os("SQUALL_WRITE_SCHEMA").is_some() {
+            fs::write(&path, &schema).expect("there is room");
+        }
+        let published = fs::read_to_string(&path).expect("it is there");
+        assert!(published == schema, "it is old: run this test with SQUALL_WRITE_SCHEMA=1");
     }
 
     #[test]

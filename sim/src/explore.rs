@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::coverage::Coverage;
+use crate::coverage::{Coverage, Found};
 use crate::determinism;
+use crate::regressions::Past;
 use crate::scenario::Scenario;
 use crate::side_by_side::{Ended, side_by_side};
 use crate::stopwatch::Stopwatch;
+use crate::trace::Keep;
 use crate::trial::{self, Outcome};
-use crate::verdict::Severity;
+use crate::verdict::{Finding, Severity};
 
 /// A campaign: which seeds, how long, on how many threads.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Campaign {
     pub shard: Shard,
     /// Every how many seeds one is run twice and compared; without, none is.
     pub check_every: Option<NonZeroU64>,
+    /// Cases of the past, which are run before the seeds.
+    pub past: Vec<Past>,
 }
 
 impl Campaign {
@@ -47,6 +51,7 @@ impl Campaign {
             jobs: NonZeroUsize::MIN,
             shard: Shard::default(),
             check_every: NonZeroU64::new(50),
+            past: Vec::new(),
         }
     }
 
@@ -74,8 +79,10 @@ impl Campaign {
 /// One of several parts of a campaign: part `index` of `of`, from 1, has the seeds whose remainder by `of` is `index - 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    index: u64,
-    of: NonZeroU64,
+    /// From 1.
+    pub index: u64,
+    /// How many there are.
+    pub of: NonZeroU64,
 }
 
 impl Default for Shard {
@@ -110,11 +117,13 @@ impl fmt::Display for Shard {
     }
 }
 
-/// One seed of a campaign.
+/// One seed of a campaign, or one case of the past.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// What it came to.
     pub outcome: Outcome,
+    /// The file of a case of the past.
+    pub file: Option<String>,
     /// The real time it cost.
     pub wall: Duration,
 }
@@ -128,6 +137,8 @@ pub struct Summary {
     pub variant: String,
     /// How many seeds were run.
     pub seeds: u64,
+    /// How many cases of the past were run before.
+    pub cases: u64,
     /// How many did not pass.
     pub failed: u64,
     /// The worst verdict.
@@ -141,6 +152,26 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Adds another part of the same campaign, which ran at the same time.
+    pub fn merge(&mut self, other: &Summary) {
+        self.seeds += other.seeds;
+        self.cases += other.cases;
+        self.failed += other.failed;
+        self.worst = self.worst.max(other.worst);
+        self.wall = self.wall.max(other.wall);
+        self.coverage.merge(&other.coverage);
+        self.interrupted |= other.interrupted;
+    }
+
+    /// Adds what was found out about a seed after it was run.
+    pub fn add_finding(&mut self, seed: u64, finding: &Finding) {
+        self.worst = self.worst.max(finding.severity);
+        self.failed += 1;
+        let (verdict, message) = (finding.severity, finding.message.clone());
+        let found = Found { verdict, trials: 1, first_seed: seed, file: None, message };
+        self.coverage.found(finding.fingerprint(), found);
+    }
+
     /// Seeds a second of real time.
     pub fn seeds_per_s(&self) -> f64 {
         self.seeds as f64 / self.wall.as_secs_f64().max(1e-9)
@@ -162,6 +193,7 @@ pub fn explore(
         scenario: scenario.name().to_owned(),
         variant: campaign.variant.clone(),
         seeds: 0,
+        cases: 0,
         failed: 0,
         worst: Severity::Pass,
         wall: Duration::ZERO,
@@ -170,15 +202,23 @@ pub fn explore(
     };
     let watch = Stopwatch::start();
     let is_over = || stop.load(Ordering::Relaxed) || campaign.time.is_some_and(|time| watch.elapsed() >= time);
+    let past = campaign.past.iter().map(Piece::Past);
     let ended = side_by_side(
         campaign.jobs,
-        campaign.seeds().take_while(|_| !is_over()),
-        |seed| run(scenario, campaign, seed),
+        past.chain(campaign.seeds().map(Piece::Seed)).take_while(|_| !is_over()),
+        |piece| run(scenario, campaign, piece),
         |run| {
-            summary.seeds += 1;
+            let run = match run {
+                Ok(run) => run,
+                Err((file, why)) => {
+                    summary.coverage.lost_cases.insert(file, why);
+                    return ControlFlow::Continue(());
+                }
+            };
+            *(if run.file.is_some() { &mut summary.cases } else { &mut summary.seeds }) += 1;
             summary.failed += u64::from(run.outcome.verdict.severity() != Severity::Pass);
             summary.worst = summary.worst.max(run.outcome.verdict.severity());
-            summary.coverage.add(&run.outcome);
+            summary.coverage.add(&run);
             sink(&run)
         },
     );
@@ -187,15 +227,35 @@ pub fn explore(
     summary
 }
 
-/// One seed, run twice where the campaign asks for it.
-fn run(scenario: &dyn Scenario, campaign: &Campaign, seed: u64) -> Run {
+/// What is run.
+enum Piece<'a> {
+    Past(&'a Past),
+    Seed(u64),
+}
+
+/// One piece. A case of the past that cannot be run is told by its file, and why.
+fn run(scenario: &dyn Scenario, campaign: &Campaign, piece: Piece<'_>) -> Result<Run, (String, String)> {
     let watch = Stopwatch::start();
-    let mut outcome = trial::run_seed(scenario, &campaign.variant, seed);
-    let wall = watch.elapsed();
-    if campaign.check_every.is_some_and(|every| seed.is_multiple_of(every.get())) {
-        check(scenario, &mut outcome);
+    match piece {
+        Piece::Past(Past { file, case }) => {
+            let outcome = match trial::as_variant(scenario, case, &campaign.variant) {
+                Ok(case) => match trial::run(scenario, &case, Keep::Digest) {
+                    Ok(trial) => trial.outcome,
+                    Err(misfit) => return Err((file.clone(), misfit.to_string())),
+                },
+                Err(broken) => *broken,
+            };
+            Ok(Run { outcome, file: Some(file.clone()), wall: watch.elapsed() })
+        }
+        Piece::Seed(seed) => {
+            let mut outcome = trial::run_seed(scenario, &campaign.variant, seed);
+            let wall = watch.elapsed();
+            if campaign.check_every.is_some_and(|every| seed.is_multiple_of(every.get())) {
+                check(scenario, &mut outcome);
+            }
+            Ok(Run { outcome, file: None, wall })
+        }
     }
-    Run { outcome, wall }
 }
 
 /// Runs a seed again; if it came out differently, that is its verdict.
@@ -204,7 +264,7 @@ fn check(scenario: &dyn Scenario, outcome: &mut Outcome) {
         return;
     }
     let case = scenario.generate(outcome.seed, &outcome.variant);
-    if let Ok(Some(difference)) = determinism::check_again(scenario, &case, &outcome.digest) {
+    if let Ok(Some(difference)) = determinism::check_again(scenario, &case, &outcome.digest, None) {
         outcome.verdict.add(difference.finding());
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::explore::{Campaign, Shard, explore};
+use crate::explore::{Campaign, explore};
 use crate::scenario::Scenario;
 use crate::shrink::{self, Budget, Shrunk};
 use crate::stopwatch::Stopwatch;
@@ -67,15 +67,7 @@ pub fn hunt(
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Hunted {
     let clock = Stopwatch::start();
-    let campaign = Campaign {
-        variant: bug.to_owned(),
-        start: hunt.start,
-        seeds: Some(hunt.seeds),
-        time: None,
-        jobs: hunt.jobs,
-        shard: Shard::default(),
-        check_every: None,
-    };
+    let campaign = Campaign { start: hunt.start, jobs: hunt.jobs, check_every: None, ..Campaign::of(bug, hunt.seeds) };
     let (mut found, mut seeds) = (None, 0);
     let summary = explore(scenario, &campaign, stop, &mut |run| {
         seeds += 1;

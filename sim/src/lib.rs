@@ -35,6 +35,7 @@ mod one_thread;
 mod panics;
 pub mod process;
 pub mod random;
+pub mod regressions;
 pub mod report;
 pub mod scenario;
 pub mod service;

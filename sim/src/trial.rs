@@ -151,6 +151,15 @@ pub fn generate(scenario: &dyn Scenario, variant: &str, seed: u64) -> Result<Cas
         .map_err(|thrown| Box::new(Outcome::broken(scenario, variant, seed, thrown.to_string())))
 }
 
+/// A case with the choices of a variant in the place of its own.
+///
+/// # Errors
+/// A verdict, when the scenario panics over it.
+pub fn as_variant(scenario: &dyn Scenario, case: &Case, variant: &str) -> Result<Case, Box<Outcome>> {
+    let choices = generate(scenario, variant, case.seed)?.choices;
+    Ok(Case { variant: variant.to_owned(), choices, ..case.clone() })
+}
+
 fn furnish(scenario: &dyn Scenario, case: &Case, world: &World) -> Result<(), CaseError> {
     scenario.furnish(case, world)?;
     world.inject(&case.plan).map_err(|why| CaseError::Plan { scenario: case.scenario.clone(), why: Box::new(why) })

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use squall_sim::coverage::Gap;
 use squall_sim::explore::{Campaign, Run, Summary, explore};
+use squall_sim::regressions::Past;
 use squall_sim::report::{self, Report};
 use squall_sim::scenario::Scenario;
 use squall_sim::trace::{Keep, What};
@@ -162,7 +163,7 @@ fn a_run_is_the_same_again_and_what_outlives_a_world_is_named() {
         (finding.severity, finding.fingerprint().as_str()),
         (Severity::Nondeterminism, "same-case-same-run/arrived")
     );
-    assert!(finding.message.contains("static"), "{}", finding.message);
+    assert!(finding.message.contains("a static that outlives the world"), "{}", finding.message);
 }
 
 #[test]
@@ -222,4 +223,26 @@ fn the_json_of_a_run_holds_its_case_and_its_events() {
     assert_eq!(events.len(), trial.ended.events.len());
     assert!(events.iter().any(|event| event["event"] == "request_sent" && event["node"] == "worker-0"));
     assert!(events.iter().any(|event| event["event"] == "fact" && event["fact"]["fact"] == "job_started"));
+}
+
+#[test]
+fn cases_of_the_past_come_first_and_none_is_left_out_in_silence() {
+    let (case, trial) = failing("upstream");
+    let lost = {
+        let mut case = case.clone();
+        case.workload = serde_json::json!({"jobs": "ten"});
+        Past { file: "b.json".to_owned(), case }
+    };
+    let past = vec![Past { file: "a.json".to_owned(), case }, lost];
+    let upstream = Campaign { past: past.clone(), ..campaign("upstream", 2) };
+    let (runs, summary) = explored(&upstream);
+    assert_eq!(runs.iter().map(|run| run.file.as_deref()).collect::<Vec<_>>(), [Some("a.json"), None, None]);
+    assert_eq!((&runs[0].outcome.digest, summary.cases, summary.seeds), (&trial.outcome.digest, 1, 2));
+    assert_eq!(summary.coverage.fingerprints["every-job-ends/job"].file.as_deref(), Some("a.json"));
+    let why = "the case's workload does not fit scenario toy-queue: jobs is no number".to_owned();
+    assert_eq!(summary.coverage.certain_gaps(), [Gap::LostCase { file: "b.json".to_owned(), why }]);
+
+    // The choices are those that are checked, whatever the case was found with.
+    let (runs, _) = explored(&Campaign { past, ..campaign("hardened", 1) });
+    assert_eq!((runs[0].outcome.verdict.severity(), runs[0].outcome.variant.as_str()), (Severity::Pass, "hardened"));
 }

@@ -1,14 +1,15 @@
 //! `squall bugs`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use squall_sim::case_file;
 use squall_sim::hunt::{Hunt, Hunted, Progress, hunt};
 use squall_sim::scenario::{Bug, Scenario};
@@ -25,6 +26,8 @@ use super::{Surroundings, cores, values};
 const SEEDS_DEFAULT: NonZeroU64 = NonZeroU64::new(2_000).expect("not zero");
 /// A bug's case is worth half a minute.
 const BUDGET: Budget = Budget { attempts: 1_500, time: Duration::from_secs(25) };
+/// The file in the output folder that says what each case shows.
+const INDEX_FILE: &str = "index.json";
 /// The exit code when some bug was not found.
 const NOT_ALL_FOUND: u8 = 1;
 
@@ -44,7 +47,8 @@ pub(super) struct Arguments {
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// A folder for the shrunk case of each bug that is found, BUG.json, which `squall replay` takes.
+    /// A folder for the shrunk case of each bug that is found, BUG.json, which `squall replay` takes, and index.json, which
+    /// says what each of them shows.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -179,6 +183,15 @@ impl Line {
         }
     }
 
+    fn indexed(&self) -> Option<Indexed> {
+        Some(Indexed {
+            fingerprint: self.fingerprint.clone()?,
+            seed: self.seed?,
+            faults_before: self.faults_before?,
+            faults_after: self.faults_after?,
+        })
+    }
+
     fn text(&self, width: usize) -> String {
         let bug = &self.bug;
         match (&self.seed, &self.invariant, &self.faults_before, &self.faults_after) {
@@ -188,6 +201,15 @@ impl Line {
             _ => format!("{bug:<width$}  NOT FOUND in {} seeds", self.seeds),
         }
     }
+}
+
+/// What the case of a bug shows, in the index of the output folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Indexed {
+    fingerprint: String,
+    seed: u64,
+    faults_before: usize,
+    faults_after: usize,
 }
 
 /// The last line.
@@ -230,6 +252,9 @@ impl Told<'_> {
 
     fn end(self, count: usize, wall: Duration, around: &mut Surroundings<'_>) -> Result<u8, Refusal> {
         let summary = self.summary(count, wall);
+        if let Some(folder) = &self.arguments.out {
+            self.index(folder, count)?;
+        }
         match self.arguments.format {
             Format::Text => writeln!(around.out, "{}", summary.text(wall))?,
             Format::Json => {
@@ -240,6 +265,24 @@ impl Told<'_> {
             writeln!(around.err, "squall: interrupted; these are the bugs that were done")?;
         }
         Ok(if summary.found == count { 0 } else { NOT_ALL_FOUND })
+    }
+
+    /// Writes what each case of the folder shows. What others of its cases show stays.
+    fn index(&self, folder: &Path, count: usize) -> Result<(), Refusal> {
+        let path = folder.join(INDEX_FILE);
+        let is_whole = self.arguments.bug.is_empty() && self.done.len() == count;
+        let before = fs::read_to_string(&path).ok().filter(|_| !is_whole);
+        let before = before.and_then(|text| serde_json::from_str::<BTreeMap<String, Indexed>>(&text).ok());
+        let mut index = before.unwrap_or_default();
+        for line in &self.done {
+            match line.indexed() {
+                Some(indexed) => drop(index.insert(line.bug.clone(), indexed)),
+                None => drop(index.remove(&line.bug)),
+            }
+        }
+        let mut file = Output::create(&path)?;
+        file.write_all(&(serde_json::to_string_pretty(&index).expect("an index is plain data") + "\n"))?;
+        file.finish()
     }
 
     fn summary(&self, count: usize, wall: Duration) -> SummaryLine {

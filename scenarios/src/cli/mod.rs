@@ -1,13 +1,19 @@
 //! The command line. It works on any list of scenarios, so a program with scenarios of its own has it, too.
 
 mod bugs;
+mod elsewhere;
 mod explore;
+mod github;
 mod interrupt;
+mod judgement;
+mod junit;
 mod list;
+mod merge;
 mod output;
 mod progress;
 mod refusal;
 mod replay;
+mod runs;
 mod serve;
 mod tables;
 mod values;
@@ -15,11 +21,14 @@ mod values;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use clap::{Parser, Subcommand};
+use squall_sim::coverage::Found;
+use squall_sim::explore::Summary;
 use squall_sim::scenario::Scenario;
 use squall_sim::verdict::Severity;
 
@@ -52,6 +61,11 @@ enum Command {
     Bugs(bugs::Arguments),
     /// Run one seed, or one case from a file, and tell its story.
     Replay(replay::Arguments),
+    /// Add up the shards of a campaign that ran on several machines, and tell what the whole of it found.
+    Merge(merge::Arguments),
+    /// Run the case on the standard input and print its digest.
+    #[command(hide = true)]
+    Elsewhere(elsewhere::Arguments),
     /// Run a scenario's server on a real port, and judge what it saw of its clients.
     Serve(serve::Arguments),
 }
@@ -69,12 +83,19 @@ pub struct Surroundings<'a> {
     pub err: &'a mut dyn Write,
     /// Starts to watch for Ctrl-C, and gives the flag that it sets.
     pub interrupted: fn() -> &'static AtomicBool,
+    /// The program itself, to run cases in processes of their own; without, none is.
+    pub program: Option<PathBuf>,
 }
 
 /// Runs the command line of this process over some scenarios, and the servers of those that have one.
 pub fn main(scenarios: &[&'static dyn Scenario], servers: &[&'static dyn Serve]) -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted: interrupt::watch };
+    let mut around = Surroundings {
+        out: &mut out,
+        err: &mut err,
+        interrupted: interrupt::watch,
+        program: std::env::current_exe().ok(),
+    };
     ExitCode::from(run(std::env::args_os(), scenarios, servers, &mut around))
 }
 
@@ -93,6 +114,8 @@ pub fn run(
             Command::Explore(arguments) => explore::run(&arguments, scenarios, around),
             Command::Bugs(arguments) => bugs::run(&arguments, scenarios, around),
             Command::Replay(arguments) => replay::run(&arguments, scenarios, around),
+            Command::Merge(arguments) => merge::run(&arguments, around),
+            Command::Elsewhere(arguments) => elsewhere::run(&arguments, scenarios, around),
             Command::Serve(arguments) => serve::run(&arguments, scenarios, servers, around),
         },
         Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error)),
@@ -147,4 +170,12 @@ fn cores() -> NonZeroUsize {
 /// The command that runs a seed again.
 fn replay_command(scenario: &str, seed: u64, variant: &str) -> String {
     format!("squall replay {scenario} {seed} --variant {variant}")
+}
+
+/// The command that runs a failure of a campaign again.
+fn replay_found(summary: &Summary, found: &Found) -> String {
+    match &found.file {
+        Some(file) => format!("squall replay {file} --variant {}", summary.variant),
+        None => replay_command(&summary.scenario, found.first_seed, &summary.variant),
+    }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ErrorKind};
 use squall_sim::case_file::CaseFileError;
 use squall_sim::case_token::CaseTokenError;
+use squall_sim::regressions::RegressionError;
 use squall_sim::scenario::CaseError;
 use thiserror::Error;
 
@@ -27,14 +28,24 @@ pub(crate) enum Refusal {
     NoSeed { text: String },
     #[error("replay needs a seed after the scenario's name, as in `squall replay {scenario} 7`, or a case file alone")]
     SeedMissing { scenario: String },
-    #[error("a case says itself which variant it is; leave --variant {variant} out")]
-    VariantOfCase { variant: String },
     #[error("cannot read the case file {}: {why}", path.display())]
     Unreadable { path: PathBuf, why: io::Error },
     #[error("{} is no case file: {why}", path.display())]
     CaseFile { path: PathBuf, why: CaseFileError },
     #[error("it is no token of a case: {0}")]
     CaseToken(CaseTokenError),
+    #[error(transparent)]
+    Past(#[from] RegressionError),
+    #[error("cannot read {}: {why}; merge takes the runs.jsonl of each shard", path.display())]
+    RunsUnreadable { path: PathBuf, why: io::Error },
+    #[error("{} does not end with the summary of a campaign: {why}; merge takes the runs.jsonl of each shard", path.display())]
+    NoRuns { path: PathBuf, why: String },
+    #[error("{} is of shard {shard}, and others are of {of} shards; merge takes the shards of one campaign", path.display())]
+    OtherShards { path: PathBuf, shard: String, of: u64 },
+    #[error("{} and {} are both of shard {shard}; merge takes each shard once", paths[0].display(), paths[1].display())]
+    ShardTwice { shard: String, paths: [PathBuf; 2] },
+    #[error("shard {shard} is missing; merge takes all shards of a campaign")]
+    ShardMissing { shard: String },
     #[error(transparent)]
     Misfit(#[from] CaseError),
     #[error("cannot write to {}: {why}; --out takes a place in a folder that can be written", path.display())]
@@ -72,7 +83,7 @@ impl From<io::Error> for Refusal {
 impl Refusal {
     /// What the parser of arguments has to say, in one line.
     pub(crate) fn of_clap(error: &clap::Error) -> Self {
-        const COMMANDS: &str = "the commands are list, explore, bugs, replay and serve";
+        const COMMANDS: &str = "the commands are list, explore, bugs, replay, merge and serve";
         Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
             (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
             (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {

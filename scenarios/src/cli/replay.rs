@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use squall_sim::case::Case;
+use squall_sim::determinism::Difference;
 use squall_sim::report::json::RunLine;
 use squall_sim::report::{self, Report};
-use squall_sim::scenario::Scenario;
+use squall_sim::scenario::{CaseError, Scenario};
 use squall_sim::shrink::{Budget, End, Shrunk, shrink};
 use squall_sim::stopwatch::Stopwatch;
 use squall_sim::trace::Keep;
@@ -20,7 +21,7 @@ use squall_sim::{case_file, case_token, determinism, trial};
 use super::output::Output;
 use super::progress::Spinner;
 use super::refusal::Refusal;
-use super::{Surroundings, UPSTREAM, exit_code, named, replay_command, variant};
+use super::{Surroundings, UPSTREAM, elsewhere, exit_code, named, replay_command, variant};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
     /// The seed.
     #[arg(allow_negative_numbers = true)]
     seed: Option<String>,
-    /// The variant: upstream, hardened or a bug [default: upstream].
+    /// The variant: upstream, hardened or a bug [default: upstream, or the case's own].
     #[arg(long)]
     variant: Option<String>,
     /// Make a case that fails smaller first, and tell of the smallest that fails in the same way. Ctrl-C ends the search
@@ -71,8 +72,11 @@ pub(super) fn run(
     let target = Target::of(arguments, scenarios)?;
     let output = arguments.out.as_deref().map(Output::create).transpose()?;
     let (severity, text) = match target.case() {
-        Ok(target) if arguments.shrink => told(&target.shrunk(around)?, arguments.format)?,
-        Ok(target) => told(&target, arguments.format)?,
+        Ok(target) if arguments.shrink => {
+            let program = around.program.clone();
+            told(&target.shrunk(around)?, arguments.format, program.as_deref())?
+        }
+        Ok(target) => told(&target, arguments.format, around.program.as_deref())?,
         Err((replay, broken)) => told_broken(&broken, &replay, arguments.format),
     };
     match output {
@@ -109,19 +113,28 @@ impl Target {
                 Ok(Target::Seed { scenario, seed, variant })
             }
             (None, Ok(scenario)) => Err(Refusal::SeedMissing { scenario: scenario.name().to_owned() }),
-            (None, Err(_)) => match &arguments.variant {
-                Some(variant) => Err(Refusal::VariantOfCase { variant: variant.clone() }),
-                None => {
-                    let case = if arguments.target.starts_with(case_token::PREFIX) {
-                        case_token::parse(&arguments.target).map_err(Refusal::CaseToken)?
-                    } else {
-                        file(Path::new(&arguments.target))?
-                    };
-                    let replay = format!("squall replay {}", arguments.target);
-                    Ok(Target::Case(Again { scenario: named(&case.scenario, scenarios)?, case, replay }))
-                }
-            },
+            (None, Err(_)) => Self::given(arguments, scenarios),
         }
+    }
+
+    /// A case from a file or a token.
+    fn given(arguments: &Arguments, scenarios: &[&'static dyn Scenario]) -> Result<Self, Refusal> {
+        let target = &arguments.target;
+        let case = if target.starts_with(case_token::PREFIX) {
+            case_token::parse(target).map_err(Refusal::CaseToken)?
+        } else {
+            file(Path::new(target))?
+        };
+        let scenario = named(&case.scenario, scenarios)?;
+        let Some(name) = &arguments.variant else {
+            return Ok(Target::Case(Again { scenario, case, replay: format!("squall replay {target}") }));
+        };
+        let name = variant(name, &[scenario])?;
+        let replay = format!("squall replay {target} --variant {name}");
+        Ok(match trial::as_variant(scenario, &case, name) {
+            Ok(case) => Target::Case(Again { scenario, case, replay }),
+            Err(_) => Target::Seed { scenario, seed: case.seed, variant: name.to_owned() },
+        })
     }
 
     /// The case, or what came of a seed over which the scenario panics, with the command that does so again.
@@ -140,7 +153,7 @@ impl Target {
 }
 
 /// Reads a case file.
-pub(super) fn file(path: &Path) -> Result<Case, Refusal> {
+fn file(path: &Path) -> Result<Case, Refusal> {
     let path = path.to_owned();
     let text = match fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -175,13 +188,13 @@ impl Again {
     }
 }
 
-fn told(again: &Again, format: Format) -> Result<(Severity, String), Refusal> {
+fn told(again: &Again, format: Format, program: Option<&Path>) -> Result<(Severity, String), Refusal> {
     let Again { scenario, case, replay } = again;
     let watch = Stopwatch::start();
     let mut trial = trial::run(*scenario, case, Keep::Events)?;
     let wall = watch.elapsed();
     if trial.outcome.verdict.severity() != Severity::Panic
-        && let Some(difference) = determinism::check_again(*scenario, case, &trial.outcome.digest)?
+        && let Some(difference) = difference(again, &trial.outcome.digest, program)?
     {
         trial.outcome.verdict.add(difference.finding());
     }
@@ -196,6 +209,17 @@ fn told(again: &Again, format: Format) -> Result<(Severity, String), Refusal> {
         Format::Token => case_token::to_token(case) + "\n",
     };
     Ok((trial.outcome.verdict.severity(), text))
+}
+
+/// Does it run the same way again, here and in a process of its own?
+fn difference(again: &Again, digest: &str, program: Option<&Path>) -> Result<Option<Difference>, CaseError> {
+    let Again { scenario, case, .. } = again;
+    let Some(program) = program else { return determinism::check_again(*scenario, case, digest, None) };
+    let fresh = |case: &Case, keep| elsewhere::fresh(program, case, keep);
+    match determinism::check_again(*scenario, case, digest, Some(&fresh))? {
+        Some(difference) => Ok(Some(difference)),
+        None => determinism::check_elsewhere(*scenario, case, digest, &fresh),
+    }
 }
 
 /// A seed over which the scenario itself panics has no story.

@@ -178,7 +178,7 @@ impl<'a> Told<'a> {
             served_ms,
             facts,
             findings: &judged.verdict.findings,
-            invariants: judged.tallies.iter().map(|tally| (tally.invariant, tally.subjects)).collect(),
+            invariants: judged.tallies.iter().map(|tally| (tally.invariant.as_str(), tally.subjects)).collect(),
         }
     }
 }

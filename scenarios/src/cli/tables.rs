@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use squall_sim::coverage::Family;
+use squall_sim::coverage::{Family, Found};
 use squall_sim::explore::Summary;
 
+use super::explore::Featured;
+use super::judgement::Mark;
 use super::list::{Catalogue, Named};
-use super::replay_command;
+use super::{UPSTREAM, replay_found};
 
 /// Everything that has a name, list by list.
 pub(super) fn catalogue(catalogue: &Catalogue) -> String {
@@ -30,23 +33,69 @@ fn names(list: &[(String, String)]) -> String {
     list.iter().map(|(name, summary)| format!("  {name:<width$}  {summary}\n")).collect()
 }
 
-/// One line a campaign; `judged` says for each whether it came out as it should.
-pub(super) fn campaigns(summaries: &[Summary], judged: &[String]) -> String {
-    let mut table =
-        table(&["scenario", "variant", "seeds", "failed", "failures", "worst", "seeds/s", ""], &[2, 3, 4, 6]);
-    for (summary, judged) in summaries.iter().zip(judged) {
+/// One line a campaign.
+pub(super) fn campaigns(summaries: &[Summary]) -> String {
+    let mut table = table(&["scenario", "variant", "seeds", "failed", "failures", "worst", "seeds/s"], &[2, 3, 4, 6]);
+    for summary in summaries {
         table.add_row([
             summary.scenario.clone(),
             summary.variant.clone(),
-            summary.seeds.to_string(),
+            match summary.cases {
+                0 => summary.seeds.to_string(),
+                cases => format!("{cases} + {}", summary.seeds),
+            },
             summary.failed.to_string(),
             summary.coverage.fingerprints.len().to_string(),
             summary.worst.to_string(),
             format!("{:.1}", summary.seeds_per_s()),
-            judged.clone(),
         ]);
     }
     format!("{table}\n")
+}
+
+/// One line a scenario: how upstream was caught, and that hardened is clean.
+pub(super) fn tour(summaries: &[Summary], featured: &BTreeMap<String, Featured>) -> String {
+    let mut table = table(&["scenario", "upstream is caught by", "seed", "faults", "hardened", "time"], &[2, 3, 5]);
+    let mut scenarios: Vec<&str> = summaries.iter().map(|summary| summary.scenario.as_str()).collect();
+    scenarios.dedup();
+    for scenario in scenarios {
+        let of = |wanted: fn(&&Summary) -> bool| {
+            summaries.iter().filter(|summary| summary.scenario == scenario).find(wanted)
+        };
+        let upstream = of(|summary| summary.variant == UPSTREAM);
+        let hardened = of(|summary| summary.variant != UPSTREAM);
+        let (caught, seed, faults) = upstream.map_or_else(Default::default, |it| caught(it, featured.get(scenario)));
+        let wall = [upstream, hardened].into_iter().flatten().map(|summary| summary.wall).sum::<Duration>();
+        let hardened = hardened.map_or_else(String::new, |summary| match Mark::of(summary) {
+            Mark::Clean => format!("{} seeds clean", summary.seeds),
+            mark => format!("{mark}, {} of {}", summary.failed, summary.seeds),
+        });
+        table.add_row([scenario.to_owned(), caught, seed, faults, hardened, format!("{:.1} s", wall.as_secs_f64())]);
+    }
+    let all_well = summaries.iter().all(|summary| Mark::of(summary).is_as_expected());
+    let verdict =
+        if all_well { "every upstream variant was caught, every hardened one is clean" } else { "NOT as it should be" };
+    format!("{table}\n{verdict}\n")
+}
+
+/// By what an upstream variant was caught, by which seed, and how few faults it takes.
+fn caught(upstream: &Summary, featured: Option<&Featured>) -> (String, String, String) {
+    let Some((fingerprint, found)) = first(upstream) else {
+        return (format!("{} in {} seeds", Mark::of(upstream), upstream.seeds), String::new(), String::new());
+    };
+    let invariant = fingerprint.split('/').next().unwrap_or_default();
+    let caught = match upstream.coverage.fingerprints.len() - 1 {
+        0 => invariant.to_owned(),
+        more => format!("{invariant} and {more} more"),
+    };
+    let faults = featured.map(|featured| format!("{} → {}", featured.faults_before, featured.faults_after));
+    (caught, found.first_seed.to_string(), faults.unwrap_or_default())
+}
+
+/// The failure of the first seed that failed.
+pub(super) fn first(summary: &Summary) -> Option<(&String, &Found)> {
+    let seeds = summary.coverage.fingerprints.iter().filter(|(_, found)| found.file.is_none());
+    seeds.min_by_key(|(_, found)| found.first_seed)
 }
 
 /// The failures that were found, each with a seed that shows it.
@@ -58,7 +107,7 @@ pub(super) fn failures(summaries: &[Summary]) -> String {
                 fingerprint.clone(),
                 found.verdict.to_string(),
                 found.trials.to_string(),
-                replay_command(&summary.scenario, found.first_seed, &summary.variant),
+                replay_found(summary, found),
             ]);
         }
     }
@@ -69,11 +118,7 @@ pub(super) fn failures(summaries: &[Summary]) -> String {
 pub(super) fn families(summaries: &[Summary]) -> String {
     let mut families: BTreeMap<&str, Family> = BTreeMap::new();
     for (name, more) in summaries.iter().flat_map(|summary| &summary.coverage.families) {
-        let family = families.entry(name).or_default();
-        family.drawn += more.drawn;
-        family.began += more.began;
-        family.effective += more.effective;
-        family.effects += more.effects;
+        families.entry(name).or_default().add(more);
     }
     let mut table = table(&["fault", "drawn", "began", "had effects", "effects"], &[1, 2, 3, 4]);
     for (name, family) in families {
@@ -89,12 +134,13 @@ pub(super) fn families(summaries: &[Summary]) -> String {
     if table.is_empty() { String::new() } else { format!("{table}\n") }
 }
 
-/// What was not tried, a sentence each.
+/// What was not tried, a sentence each. Those for which a campaign fails are marked.
 pub(super) fn gaps(summaries: &[Summary]) -> String {
     let mut told = String::new();
     for summary in summaries {
         for gap in summary.coverage.gaps() {
-            writeln!(told, "{} {}: {gap}", summary.scenario, summary.variant).expect("a string takes all");
+            let mark = if gap.is_certain(summary.coverage.trials) { "FAILS" } else { "note" };
+            writeln!(told, "{mark}: {} {}: {gap}", summary.scenario, summary.variant).expect("a string takes all");
         }
     }
     told

@@ -16,7 +16,7 @@ use crate::scenario::Scenario;
 use crate::shrink::{Budget, shrink};
 use crate::time::SimTime;
 use crate::trace::Keep;
-use crate::trial::{self, Trial};
+use crate::trial::{self, Outcome, Trial};
 use crate::verdict::Finding;
 
 /// The folder of reports, below the build's own.
@@ -26,6 +26,13 @@ const REPORTS: &str = "squall-reports";
 #[track_caller]
 pub(super) fn tell(scenario: &dyn Scenario, seed: u64) -> ! {
     panic!("{}", told(scenario, seed))
+}
+
+/// Tells of a case of the past that fails again, and fails the test.
+#[track_caller]
+pub(super) fn tell_past(scenario: &dyn Scenario, file: &str, outcome: &Outcome) -> ! {
+    let what = outcome.verdict.worst().map(finding).unwrap_or_default();
+    panic!("{:?} fails with the case of the past {file}\n  what:   {what}", scenario.name())
 }
 
 /// Runs one seed and prints its story; fails the test if the seed does.

@@ -32,6 +32,7 @@ mod tested;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -46,12 +47,13 @@ use squall_protocol::Fact;
 use self::settings::Settings;
 use self::tested::{Draw, Test, Tested, VARIANT};
 use crate::coverage::Gap;
-use crate::explore::{Campaign, Shard, Summary, explore};
+use crate::explore::{Campaign, Run, Shard, Summary, explore};
 use crate::fault::SystemFamily;
 use crate::fault::generate::families;
 use crate::invariant::agents::AgentOutlivesTrouble;
 use crate::invariant::sessions::SessionRegained;
 use crate::invariant::{History, Invariant, Judgement, Kind, Rule, every_invariant};
+use crate::regressions::{self, Past};
 use crate::world::World;
 
 /// Seeds of a check that says nothing else.
@@ -291,12 +293,19 @@ impl<W: Serialize + DeserializeOwned + 'static> Check<W> {
                     jobs: settings.jobs.or(self.jobs).unwrap_or_else(cores),
                     shard: Shard::default(),
                     check_every: CHECK_EVERY,
+                    past: past(tested.name),
                 };
                 let summary = run(&tested, &campaign);
                 prove_something(&tested, &self.invariants, &summary);
             }
         }
     }
+}
+
+/// The cases of the past that are of this test.
+fn past(name: &str) -> Vec<Past> {
+    let all = regressions::load(Path::new(regressions::FOLDER)).unwrap_or_else(|error| panic!("{error}"));
+    all.into_iter().filter(|past| past.case.scenario == name).collect()
 }
 
 /// A time without a number of seeds means as many as there are.
@@ -349,13 +358,14 @@ fn run<W: Serialize + DeserializeOwned + 'static>(tested: &Tested<W>, campaign: 
         if run.outcome.verdict.worst().is_none() {
             return ControlFlow::Continue(());
         }
-        failed = Some(run.outcome.seed);
+        failed = Some(run.clone());
         ControlFlow::Break(())
     });
-    if let Some(seed) = failed {
-        failure::tell(tested, seed);
+    match failed {
+        Some(Run { file: Some(file), outcome, .. }) => failure::tell_past(tested, &file, &outcome),
+        Some(run) => failure::tell(tested, run.outcome.seed),
+        None => summary,
     }
-    summary
 }
 
 /// A family of which this many faults were drawn has had its chance.

@@ -18,6 +18,7 @@ pub use self::shrink::PlanTree;
 
 /// What goes wrong in a run, and when it is over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FaultPlan {
     /// The faults; a fault's place in this list is its [`crate::effects::FaultId`].
     pub faults: Vec<Fault>,
@@ -27,6 +28,7 @@ pub struct FaultPlan {
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fault {
     /// What goes wrong.
     #[serde(flatten)]
@@ -59,6 +61,7 @@ impl Fault {
 
 /// Where a fault acts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Target {
     /// The node: for faults of the network the one that sends or, for a refusal, the host that refuses; for the gateway
     /// the server. Networks and gateways everywhere if there is none.
@@ -75,6 +78,7 @@ pub struct Target {
 
 /// Which way between two nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Both ways.
@@ -88,6 +92,7 @@ pub enum Direction {
 
 /// Whether a gateway answers in the server's place, or after the server has done what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// The server never sees the request.
@@ -98,6 +103,7 @@ pub enum When {
 
 /// What a gateway puts into `Retry-After`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfter {
     /// So many seconds.
@@ -110,6 +116,7 @@ pub enum RetryAfter {
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FaultKind {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::verdict::Verdict;
 
@@ -18,10 +18,10 @@ pub struct Judged {
 }
 
 /// How often an invariant applied, and how often it was broken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// The invariant's name.
-    pub invariant: &'static str,
+    pub invariant: String,
     /// Its kind.
     pub kind: Kind,
     /// See [`super::Judgement::subjects`].
@@ -42,7 +42,7 @@ pub fn judge(invariants: &[Box<dyn Invariant>], history: &History<'_>) -> Judged
             judgement.findings.clear();
         }
         let breaches = judgement.findings.len() as u64;
-        tallies.push(Tally { invariant: invariant.name(), kind, subjects: judgement.subjects, breaches });
+        tallies.push(Tally { invariant: invariant.name().to_owned(), kind, subjects: judgement.subjects, breaches });
         findings.extend(judgement.findings.into_iter().map(|mut finding| {
             finding.severity = kind.severity();
             finding
@@ -52,16 +52,16 @@ pub fn judge(invariants: &[Box<dyn Invariant>], history: &History<'_>) -> Judged
 }
 
 /// The tallies of a campaign: those of its runs, added up by invariant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Tallies(BTreeMap<&'static str, Tally>);
+pub struct Tallies(BTreeMap<String, Tally>);
 
 impl Tallies {
     /// Adds those of a run.
     pub fn add(&mut self, run: &[Tally]) {
         for more in run {
-            let Some(sum) = self.0.get_mut(more.invariant) else {
-                self.0.insert(more.invariant, more.clone());
+            let Some(sum) = self.0.get_mut(&more.invariant) else {
+                self.0.insert(more.invariant.clone(), more.clone());
                 continue;
             };
             sum.subjects += more.subjects;
@@ -132,7 +132,8 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(judged.verdict.severity(), Severity::Stuck);
-        let counts: Vec<_> = judged.tallies.iter().map(|it| (it.invariant, it.subjects, it.breaches)).collect();
+        let counts: Vec<_> =
+            judged.tallies.iter().map(|it| (it.invariant.as_str(), it.subjects, it.breaches)).collect();
         assert_eq!(counts, [("never-down", 2, 1), ("soon-up", 2, 1), ("agent-killed", 2, 0), ("lock-expires", 0, 0)]);
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Report;
-use crate::coverage::{Family, Found};
-use crate::explore::Summary;
+use crate::coverage::{Coverage, Family, Found, Gap};
+use crate::explore::{Run, Shard, Summary};
+use crate::invariant::{Kind, Tally};
 use crate::trace::Event;
 use crate::trial::Outcome;
 use crate::verdict::Severity;
@@ -28,6 +29,9 @@ pub struct RunLine<'a> {
     exchanges: u64,
     faults: usize,
     faults_effective: usize,
+    /// The file of a case of the past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
 }
 
 impl<'a> RunLine<'a> {
@@ -47,71 +51,145 @@ impl<'a> RunLine<'a> {
             exchanges: outcome.exchanges,
             faults: outcome.faults.len(),
             faults_effective: outcome.faults_effective(),
+            file: None,
         }
+    }
+
+    /// The line of a run of a campaign.
+    pub fn of_run(run: &'a Run) -> Self {
+        Self { file: run.file.as_deref(), ..Self::of(&run.outcome, run.wall) }
     }
 }
 
-/// The last line of campaigns.
-#[derive(Clone, Debug, Serialize)]
-pub struct SummaryLine<'a> {
+/// The last line of campaigns. It holds all that is needed to add up the parts of a campaign.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SummaryLine {
     summary: bool,
+    /// Which part of the seeds it is about.
+    pub shard: String,
     seeds: u64,
     failed: u64,
     wall_ms: u64,
     seeds_per_s: f64,
     interrupted: bool,
-    campaigns: Vec<CampaignLine<'a>>,
+    campaigns: Vec<CampaignLine>,
 }
 
 /// One campaign within the last line.
-#[derive(Clone, Debug, Serialize)]
-struct CampaignLine<'a> {
-    scenario: &'a str,
-    variant: &'a str,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct CampaignLine {
+    scenario: String,
+    variant: String,
     seeds: u64,
+    cases: u64,
     failed: u64,
     verdict: Severity,
     wall_ms: u64,
+    seeds_per_s: f64,
+    interrupted: bool,
     exchanges: u64,
-    fingerprints: &'a BTreeMap<String, Found>,
-    families: &'a BTreeMap<String, Family>,
-    invariants: BTreeMap<&'static str, u64>,
+    jobs_queued: u64,
+    jobs_started: u64,
+    fingerprints: BTreeMap<String, Found>,
+    families: BTreeMap<String, Family>,
+    /// How many things each invariant applied to,
+    invariants: BTreeMap<String, u64>,
+    /// and how often what is asked for only sometimes was shown.
+    sometimes: BTreeMap<String, u64>,
+    lost_cases: BTreeMap<String, String>,
+    /// What was not tried, and
     gaps: Vec<String>,
+    /// what of it the campaign fails for.
+    failing_gaps: Vec<String>,
 }
 
-impl<'a> SummaryLine<'a> {
+impl SummaryLine {
     /// The line of these campaigns.
-    pub fn of(campaigns: &'a [Summary]) -> Self {
+    pub fn of(campaigns: &[Summary], shard: Shard) -> Self {
         let wall: Duration = campaigns.iter().map(|campaign| campaign.wall).sum();
         let seeds = campaigns.iter().map(|campaign| campaign.seeds).sum();
         Self {
             summary: true,
+            shard: shard.to_string(),
             seeds,
             failed: campaigns.iter().map(|campaign| campaign.failed).sum(),
             wall_ms: millis(wall),
-            seeds_per_s: (seeds as f64 / wall.as_secs_f64().max(1e-9) * 10.0).round() / 10.0,
+            seeds_per_s: rounded(seeds as f64 / wall.as_secs_f64().max(1e-9)),
             interrupted: campaigns.iter().any(|campaign| campaign.interrupted),
             campaigns: campaigns.iter().map(CampaignLine::of).collect(),
         }
     }
+
+    /// The campaigns that the line is about.
+    pub fn campaigns(self) -> Vec<Summary> {
+        self.campaigns.into_iter().map(CampaignLine::summary).collect()
+    }
 }
 
-impl<'a> CampaignLine<'a> {
-    fn of(campaign: &'a Summary) -> Self {
+impl CampaignLine {
+    fn of(campaign: &Summary) -> Self {
+        let coverage = &campaign.coverage;
+        let told = |gaps: Vec<Gap>| gaps.iter().map(ToString::to_string).collect();
+        let tallies = |sometimes: bool| {
+            let tallies = coverage.tallies.iter().filter(|tally| (tally.kind == Kind::Sometimes) == sometimes);
+            tallies.map(|tally| (tally.invariant.clone(), tally.subjects)).collect()
+        };
         Self {
-            scenario: &campaign.scenario,
-            variant: &campaign.variant,
+            scenario: campaign.scenario.clone(),
+            variant: campaign.variant.clone(),
             seeds: campaign.seeds,
+            cases: campaign.cases,
             failed: campaign.failed,
             verdict: campaign.worst,
             wall_ms: millis(campaign.wall),
-            exchanges: campaign.coverage.exchanges,
-            fingerprints: &campaign.coverage.fingerprints,
-            families: &campaign.coverage.families,
-            invariants: campaign.coverage.tallies.iter().map(|tally| (tally.invariant, tally.subjects)).collect(),
-            gaps: campaign.coverage.gaps().iter().map(ToString::to_string).collect(),
+            seeds_per_s: rounded(campaign.seeds_per_s()),
+            interrupted: campaign.interrupted,
+            exchanges: coverage.exchanges,
+            jobs_queued: coverage.jobs_queued,
+            jobs_started: coverage.jobs_started,
+            fingerprints: coverage.fingerprints.clone(),
+            families: coverage.families.clone(),
+            invariants: tallies(false),
+            sometimes: tallies(true),
+            lost_cases: coverage.lost_cases.clone(),
+            gaps: told(coverage.gaps()),
+            failing_gaps: told(coverage.certain_gaps()),
         }
     }
+
+    fn summary(self) -> Summary {
+        // Of a kind a campaign only knows whether it is asked for always.
+        let tally = |kind| move |(invariant, subjects)| Tally { invariant, kind, subjects, breaches: 0 };
+        let always = self.invariants.into_iter().map(tally(Kind::Always));
+        let tallies: Vec<Tally> = always.chain(self.sometimes.into_iter().map(tally(Kind::Sometimes))).collect();
+        let mut coverage = Coverage {
+            families: self.families,
+            fingerprints: self.fingerprints,
+            trials: self.seeds + self.cases,
+            exchanges: self.exchanges,
+            jobs_queued: self.jobs_queued,
+            jobs_started: self.jobs_started,
+            lost_cases: self.lost_cases,
+            ..Coverage::default()
+        };
+        coverage.tallies.add(&tallies);
+        Summary {
+            scenario: self.scenario,
+            variant: self.variant,
+            seeds: self.seeds,
+            cases: self.cases,
+            failed: self.failed,
+            worst: self.verdict,
+            wall: Duration::from_millis(self.wall_ms),
+            coverage,
+            interrupted: self.interrupted,
+        }
+    }
+}
+
+/// To one decimal.
+fn rounded(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
 }
 
 fn millis(duration: Duration) -> u64 {

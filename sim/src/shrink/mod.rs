@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use self::tree::Tree;
 use crate::case::Case;
-use crate::panics;
 use crate::scenario::{CaseError, Scenario};
 use crate::stopwatch::Stopwatch;
 use crate::trace::Keep;
@@ -163,7 +162,7 @@ fn worst(scenario: &dyn Scenario, case: &Case) -> Result<Option<Finding>, CaseEr
 }
 
 /// Does a case pass with these choices in the place of its own?
-pub(crate) fn passes(scenario: &dyn Scenario, case: &Case, choices: &Value) -> bool {
+fn passes(scenario: &dyn Scenario, case: &Case, choices: &Value) -> bool {
     let repaired = Case { variant: HARDENED.to_owned(), choices: choices.clone(), ..case.clone() };
     let trial = trial::run(scenario, &repaired, Keep::Digest);
     trial.is_ok_and(|trial| trial.outcome.verdict.severity() == Severity::Pass)
@@ -171,7 +170,6 @@ pub(crate) fn passes(scenario: &dyn Scenario, case: &Case, choices: &Value) -> b
 
 /// The choices of the repaired design, where it differs from that of the case and passes it.
 pub(crate) fn control(scenario: &dyn Scenario, case: &Case) -> Option<Value> {
-    panics::keep_quiet();
-    let repaired = panics::caught(|| scenario.generate(case.seed, HARDENED)).ok()?.choices;
+    let repaired = trial::as_variant(scenario, case, HARDENED).ok()?.choices;
     (repaired != case.choices && passes(scenario, case, &repaired)).then_some(repaired)
 }
