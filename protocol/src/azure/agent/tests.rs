@@ -53,11 +53,18 @@ struct Bench {
     clock: VirtualClock,
     asked: Arc<Mutex<Vec<(Duration, String)>>>,
     script: Script,
+    /// How long an answer takes.
+    takes: Duration,
 }
 
 impl Bench {
     fn new(script: impl FnMut(&str) -> Option<Reply> + Send + 'static) -> Self {
-        Self { clock: VirtualClock::default(), asked: Arc::default(), script: Arc::new(Mutex::new(script)) }
+        Self {
+            clock: VirtualClock::default(),
+            asked: Arc::default(),
+            script: Arc::new(Mutex::new(script)),
+            takes: Duration::from_millis(100),
+        }
     }
 
     /// The listener's exit code, or nothing when it still runs after `time`.
@@ -82,12 +89,13 @@ impl Bench {
 
     fn http(&self) -> Http {
         let (clock, asked, script) = (self.clock.clone(), self.asked.clone(), self.script.clone());
+        let takes = self.takes;
         BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
             let what = format!("{} {}", request.method(), request.uri().path());
             asked.lock().unwrap().push((clock.now(), what.clone()));
             let reply = (script.lock().unwrap())(&what).unwrap_or_else(|| usual(&what));
             let empty = what.ends_with("/messages") && matches!(reply, Reply::Is(202, ..));
-            let held = clock.sleep(if empty { secs(50) } else { Duration::from_millis(100) });
+            let held = clock.sleep(if empty { secs(50) } else { takes });
             async move {
                 held.await;
                 match reply {
@@ -275,10 +283,11 @@ proptest! {
     #[test]
     fn garbage_is_an_error_like_any_other(answers in answers(), upstream: bool) {
         let mut next = 0;
-        let bench = Bench::new(move |_| {
+        let mut bench = Bench::new(move |_| {
             next += 1;
             Some(answers[next % answers.len()].clone())
         });
+        bench.takes = secs(1);
         let choices = if upstream { Choices::upstream() } else { Choices::hardened() };
         bench.run(choices, secs(3_600));
         let mut by_minute: BTreeMap<u64, usize> = BTreeMap::new();
