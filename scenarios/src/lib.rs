@@ -6,6 +6,7 @@
 
 pub mod actions_idle_runner;
 pub mod cli;
+pub mod lab;
 pub mod live_journal;
 pub mod registry;
 pub mod serve;

@@ -3,6 +3,8 @@
 mod bugs;
 mod explore;
 mod interrupt;
+mod lab;
+mod lab_tables;
 mod list;
 mod output;
 mod progress;
@@ -54,6 +56,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Run a scenario's server on a real port, and judge what it saw of its clients.
     Serve(serve::Arguments),
+    /// Find out what a retry policy does to a fleet and to its server.
+    Lab(lab::Arguments),
 }
 
 /// The design as the real project has it.
@@ -94,6 +98,7 @@ pub fn run(
             Command::Bugs(arguments) => bugs::run(&arguments, scenarios, around),
             Command::Replay(arguments) => replay::run(&arguments, scenarios, around),
             Command::Serve(arguments) => serve::run(&arguments, scenarios, servers, around),
+            Command::Lab(arguments) => lab::run(&arguments, around),
         },
         Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error)),
         Err(help) => around.out.write_all(help.to_string().as_bytes()).map(|()| 0).map_err(Refusal::from),

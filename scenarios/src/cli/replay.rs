@@ -21,6 +21,7 @@ use super::output::Output;
 use super::progress::Spinner;
 use super::refusal::Refusal;
 use super::{Surroundings, UPSTREAM, exit_code, named, replay_command, variant};
+use crate::lab::RetryLab;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -112,7 +113,7 @@ impl Target {
                         file(Path::new(&arguments.target))?
                     };
                     let replay = format!("squall replay {}", arguments.target);
-                    Ok(Target::Case(Again { scenario: named(&case.scenario, scenarios)?, case, replay }))
+                    Ok(Target::Case(Again { scenario: of_case(&case, scenarios)?, case, replay }))
                 }
             },
         }
@@ -204,4 +205,9 @@ fn told_broken(outcome: &Outcome, replay: &str, format: Format) -> (Severity, St
         Format::Case | Format::Token => String::new(),
     };
     (outcome.verdict.severity(), text)
+}
+
+/// The scenario of a case: one of those that are listed, or the laboratory.
+fn of_case(case: &Case, scenarios: &[&'static dyn Scenario]) -> Result<&'static dyn Scenario, Refusal> {
+    if case.scenario == RetryLab.name() { Ok(&RetryLab) } else { named(&case.scenario, scenarios) }
 }
