@@ -13,6 +13,7 @@ pub mod cli;
 mod distributed_task;
 pub mod execution;
 pub mod flox_download;
+pub mod lab;
 pub mod live_journal;
 pub mod prelude;
 pub mod registry;

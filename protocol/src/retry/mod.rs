@@ -14,6 +14,7 @@ pub mod expression;
 pub mod file;
 pub mod generator;
 pub mod heed;
+mod iterated;
 pub mod mutants;
 mod nested;
 mod policy;
@@ -36,6 +37,7 @@ use crate::random::Random;
 
 pub use self::caller::{Caller, Ended, GaveUp, Hedge, Tried};
 pub use self::composed::Composed;
+pub use self::iterated::Iterated;
 pub use self::nested::Nested;
 pub use self::policy::{OnDeadline, OnLease, Policy, PolicyError, Reset, Timer, Warning};
 pub use self::retry_after::{http_date, retry_after};

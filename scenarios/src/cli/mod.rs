@@ -7,6 +7,8 @@ mod github;
 mod interrupt;
 mod judgement;
 mod junit;
+mod lab;
+mod lab_tables;
 mod list;
 mod merge;
 mod output;
@@ -68,6 +70,8 @@ enum Command {
     Elsewhere(elsewhere::Arguments),
     /// Run a scenario's server on a real port, and judge what it saw of its clients.
     Serve(serve::Arguments),
+    /// Find out what a retry policy does to a fleet and to its server.
+    Lab(lab::Arguments),
 }
 
 /// The design as the real project has it.
@@ -117,6 +121,7 @@ pub fn run(
             Command::Merge(arguments) => merge::run(&arguments, around),
             Command::Elsewhere(arguments) => elsewhere::run(&arguments, scenarios, around),
             Command::Serve(arguments) => serve::run(&arguments, scenarios, servers, around),
+            Command::Lab(arguments) => lab::run(&arguments, around),
         },
         Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error)),
         Err(help) => around.out.write_all(help.to_string().as_bytes()).map(|()| 0).map_err(Refusal::from),

@@ -83,7 +83,7 @@ impl From<io::Error> for Refusal {
 impl Refusal {
     /// What the parser of arguments has to say, in one line.
     pub(crate) fn of_clap(error: &clap::Error) -> Self {
-        const COMMANDS: &str = "the commands are list, explore, bugs, replay, merge and serve";
+        const COMMANDS: &str = "the commands are list, explore, bugs, replay, merge, serve and lab";
         Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
             (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
             (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {

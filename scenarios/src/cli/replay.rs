@@ -22,6 +22,7 @@ use super::output::Output;
 use super::progress::Spinner;
 use super::refusal::Refusal;
 use super::{Surroundings, UPSTREAM, elsewhere, exit_code, named, replay_command, variant};
+use crate::lab::RetryLab;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -125,7 +126,7 @@ impl Target {
         } else {
             file(Path::new(target))?
         };
-        let scenario = named(&case.scenario, scenarios)?;
+        let scenario = of_case(&case, scenarios)?;
         let Some(name) = &arguments.variant else {
             return Ok(Target::Case(Again { scenario, case, replay: format!("squall replay {target}") }));
         };
@@ -237,4 +238,9 @@ fn told_broken(outcome: &Outcome, replay: &str, format: Format) -> (Severity, St
         Format::Case | Format::Token => String::new(),
     };
     (outcome.verdict.severity(), text)
+}
+
+/// The scenario of a case: one of those that are listed, or the laboratory.
+fn of_case(case: &Case, scenarios: &[&'static dyn Scenario]) -> Result<&'static dyn Scenario, Refusal> {
+    if case.scenario == RetryLab.name() { Ok(&RetryLab) } else { named(&case.scenario, scenarios) }
 }
