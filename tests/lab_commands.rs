@@ -23,7 +23,7 @@ fn squall(arguments: &[&str]) -> Printed {
 
 fn squall_until(arguments: &[&str], interrupted: fn() -> &'static AtomicBool) -> Printed {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted };
+    let mut around = Surroundings { out: &mut out, err: &mut err, interrupted, program: None };
     let arguments = ["squall"].iter().chain(arguments).map(Into::into);
     let code = cli::run(arguments, &[], &[], &mut around);
     Printed { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }

@@ -90,7 +90,7 @@ fn workload(parameters: &Parameters, random: &mut impl RngCore) -> Workload {
     let mut jobs: Vec<Job> = (0..count)
         .map(|_| {
             // Jobs of a workflow come together.
-            if random.next_u64() % 2 == 0 {
+            if random.next_u64().is_multiple_of(2) {
                 at_ms = random.next_u64() % QUEUED_BEFORE_MS / 1_000 * 1_000;
             }
             Job {

@@ -43,7 +43,7 @@ pub const MEASURES: [Measure; 13] = [
         "load_over_capacity",
         "load",
         "requests of the busiest second of the minute after heal, over capacity",
-        |seen| load_over_capacity(seen),
+        load_over_capacity,
     ),
     measure("peak_per_100ms", "peak", "requests of the busiest 100 ms of the minute after heal", |seen| {
         f64::from(minute(&seen.record).iter().copied().max().unwrap_or(0))
@@ -62,7 +62,7 @@ pub const MEASURES: [Measure; 13] = [
     measure("budget_exhausted", "refused", "attempts and retries that budgets refused", |seen| {
         seen.record.refused as f64
     }),
-    measure("wait_max_over_median", "max/median", "the longest recovery over the median one", |seen| unfairness(seen)),
+    measure("wait_max_over_median", "max/median", "the longest recovery over the median one", unfairness),
     measure(
         "synchrony",
         "synchrony",

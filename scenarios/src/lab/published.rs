@@ -23,6 +23,9 @@ pub struct Contention {
     pub done_ms: u64,
 }
 
+/// What arrives at the server: when in microseconds, in which order, from whom, and the version that a write is based on.
+type Due = (u64, usize, usize, Option<u64>);
+
 /// AWS's simulation of competing clients (`backoff_simulator.py`): each reads a row and writes it back, and only the
 /// first that writes after a change succeeds; the others wait and try again. Messages take about 10 ms.
 pub fn contention(policy: &Policy, clients: usize, seed: u64) -> Contention {
@@ -30,8 +33,7 @@ pub fn contention(policy: &Policy, clients: usize, seed: u64) -> Contention {
     let mut policies: Vec<Box<dyn RetryPolicy>> = (0..clients).map(|_| policy.start()).collect();
     let mut numbers = vec![0u32; clients];
     let (mut version, mut now, mut result) = (0u64, 0u64, Contention::default());
-    // What arrives: when, in which order, from whom, and the version that a write is based on.
-    let mut due: BinaryHeap<Reverse<(u64, usize, usize, Option<u64>)>> = BinaryHeap::new();
+    let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
     let mut order = 0;
     let mut send = |due: &mut BinaryHeap<_>, at: u64, client: usize, read: Option<u64>| {
         order += 1;

@@ -45,12 +45,12 @@ pub struct Record {
     pub back: Vec<Option<SimTime>>,
     /// It ended early because so many requests were sent.
     pub cut_short: bool,
-    agents: Vec<Tenure>,
+    pub(super) agents: Vec<Tenure>,
 }
 
 /// An agent's lease and its work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Tenure {
+pub(super) struct Tenure {
     /// When its lease ends, as the server has it.
     lease_until: Option<SimTime>,
     /// It is at work.

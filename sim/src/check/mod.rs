@@ -321,8 +321,8 @@ fn cores() -> NonZeroUsize {
 /// What is ready to judge any journal. What only a campaign shows is for those who ask for it.
 fn ready() -> Vec<Arc<dyn Invariant>> {
     // Whether an agent may leave it to its supervisor to start it again is for its author to say.
-    let usual = |it: &Box<dyn Invariant>| it.kind() != Kind::Sometimes && it.name() != AgentOutlivesTrouble::NAME;
-    let judging = every_invariant().into_iter().filter(usual);
+    let usual = |it: &dyn Invariant| it.kind() != Kind::Sometimes && it.name() != AgentOutlivesTrouble::NAME;
+    let judging = every_invariant().into_iter().filter(|invariant| usual(&**invariant));
     judging.map(|invariant| Arc::new(WhereSpokenOf(invariant)) as Arc<dyn Invariant>).collect()
 }
 

@@ -151,9 +151,8 @@ impl Rule for NotGivenUpEarly {
         for entry in history.journal {
             match &entry.fact {
                 Fact::ArtifactWanted { artifact, job } => {
-                    if wanted.insert((job, artifact), entry.at).is_none() {
-                        found.subject();
-                    }
+                    let is_new = wanted.insert((job, artifact), entry.at).is_none();
+                    found.subjects(usize::from(is_new));
                 }
                 Fact::ArtifactMissed { artifact, job } => {
                     let Some(since) = wanted.get(&(job, artifact)) else { continue };

@@ -150,7 +150,7 @@ mod tests {
         part.add(&tallies(&eventful));
         part.add(&tallies(&eventful));
         campaign.merge(&part);
-        assert!(campaign.never_shown().all(|it| !["agent-killed", "lock-expires"].contains(&it.invariant)));
+        assert!(campaign.never_shown().all(|it| !["agent-killed", "lock-expires"].contains(&&*it.invariant)));
         assert!(campaign.never_shown().any(|it| it.invariant == "lease-expires"));
         assert!(campaign.iter().any(|it| it.invariant == "agent-killed" && it.subjects == 2));
         assert!(campaign.without_subject().any(|it| it.invariant == "no-job-runs-twice"));

@@ -39,6 +39,9 @@ fn parameters() -> Parameters {
 /// A request as a server saw it: its version, its path and its Range header.
 type Asked = (Version, String, Option<String>);
 
+/// What answers a path, the n-th time that it is asked for.
+type Instead = dyn Fn(&str, usize) -> Option<Response<Body>> + Send + Sync;
+
 struct Bench {
     clock: VirtualClock,
     publisher: Publisher,
@@ -46,7 +49,7 @@ struct Bench {
     files: Files,
     asked: Arc<Mutex<Vec<Asked>>>,
     /// Answers in the servers' place.
-    instead: Arc<dyn Fn(&str, usize) -> Option<Response<Body>> + Send + Sync>,
+    instead: Arc<Instead>,
     use_cache: bool,
 }
 

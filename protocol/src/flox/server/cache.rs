@@ -105,7 +105,7 @@ async fn look_up(
 async fn reserve(State(service): State<CacheService>, body: Bytes) -> Response {
     let Reserve { key, version, .. } = match parsed(&body) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let mut entries = service.lock();
     if entries.iter().any(|entry| entry.key == key && entry.version == version) {
@@ -140,7 +140,7 @@ async fn upload(
 async fn commit(State(service): State<CacheService>, Path(id): Path<String>, body: Bytes) -> Response {
     let Commit { size } = match parsed(&body) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     service.uploading(&id, |entry| {
         if entry.content.len() as u64 != size {
@@ -162,8 +162,8 @@ async fn download(State(service): State<CacheService>, Path(id): Path<String>) -
     }
 }
 
-fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(|why| refusal(StatusCode::BAD_REQUEST, &why.to_string()))
+fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
+    serde_json::from_slice(body).map_err(|why| Box::new(refusal(StatusCode::BAD_REQUEST, &why.to_string())))
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {
