@@ -3,15 +3,16 @@
 use squall_sim::scenario::Scenario;
 
 use crate::actions_idle_runner::ActionsIdleRunner;
+use crate::azure_post_job::AzurePostJob;
 use crate::bkci_agent_reuse::BkciAgentReuse;
 use crate::serve::Serve;
 
 /// Every scenario there is.
 pub fn scenarios() -> Vec<&'static dyn Scenario> {
-    vec![&ActionsIdleRunner, &BkciAgentReuse]
+    vec![&AzurePostJob, &ActionsIdleRunner, &BkciAgentReuse]
 }
 
 /// Those of them that have a server to serve on a real port.
 pub fn servers() -> Vec<&'static dyn Serve> {
-    vec![&ActionsIdleRunner, &BkciAgentReuse]
+    vec![&AzurePostJob, &ActionsIdleRunner, &BkciAgentReuse]
 }

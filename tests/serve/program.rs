@@ -20,8 +20,12 @@ pub struct Ended {
 
 impl Program {
     pub fn start(options: &[&str]) -> Self {
+        Self::serving("actions-idle-runner", options)
+    }
+
+    pub fn serving(scenario: &str, options: &[&str]) -> Self {
         let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
-        squall.args(["serve", "actions-idle-runner"]).args(options).stdout(Stdio::piped());
+        squall.args(["serve", scenario]).args(options).stdout(Stdio::piped());
         let mut running = squall.spawn().expect("the program starts");
         let mut out = BufReader::new(running.stdout.take().expect("piped"));
         let mut first = String::new();
