@@ -42,7 +42,7 @@ impl Client {
         Self { credentials, admin, key }
     }
 
-    fn credential(&self, name: &str) -> &str {
+    pub fn credential(&self, name: &str) -> &str {
         self.credentials[name].as_str().unwrap()
     }
 

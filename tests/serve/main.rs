@@ -2,6 +2,7 @@
 #![cfg(unix)]
 #![expect(clippy::disallowed_methods, reason = "clients of a real server run on real tokio, in real time")]
 
+mod azure;
 mod client;
 #[path = "../program/mod.rs"]
 mod program;
