@@ -8,6 +8,8 @@ pub mod choices;
 pub mod cluster;
 pub mod controller;
 pub mod server;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use choices::Choices;

@@ -6,6 +6,8 @@ mod listen;
 mod patience;
 mod scaler;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

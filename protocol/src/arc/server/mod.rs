@@ -19,6 +19,8 @@ mod runners;
 mod scale_sets;
 mod sessions;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::pin::pin;
