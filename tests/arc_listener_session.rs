@@ -31,7 +31,8 @@ fn incident(change: &[(&str, &str)]) -> Case {
     for (field, value) in change {
         case.choices[*field] = json!(value);
     }
-    case.plan = FaultPlan { faults: vec![fault(FaultKind::Kill { service: "listener".to_owned() })], heal_at_ms: HEAL_MS };
+    case.plan =
+        FaultPlan { faults: vec![fault(FaultKind::Kill { service: "listener".to_owned() })], heal_at_ms: HEAL_MS };
     case
 }
 

@@ -16,5 +16,5 @@ pub fn scenarios() -> Vec<&'static dyn Scenario> {
 
 /// Those of them that have a server to serve on a real port.
 pub fn servers() -> Vec<&'static dyn Serve> {
-    vec![&AzurePostJob, &BkciAgentReuse, &ActionsIdleRunner, &FloxDownload]
+    vec![&AzurePostJob, &BkciAgentReuse, &ActionsIdleRunner, &ArcListenerSession, &FloxDownload]
 }

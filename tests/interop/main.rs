@@ -6,4 +6,5 @@
 mod curl;
 #[path = "../program/mod.rs"]
 mod program;
+mod scaleset;
 mod tool_cache;

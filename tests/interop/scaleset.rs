@@ -66,8 +66,8 @@ impl Listener {
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).expect("text");
         assert_eq!(self.running.wait().expect("it ends").code(), Some(1));
-        let last = rest.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let error = last.filter(|event| event["event"] == "error").last().expect("an error");
+        let mut last = rest.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let error = last.filter(|event| event["event"] == "error").next_back().expect("an error");
         error["error"].as_str().expect("text").to_owned()
     }
 

@@ -7,6 +7,7 @@
 
 mod draw;
 mod furnish;
+mod live;
 mod pods;
 
 use std::time::Duration;

@@ -139,7 +139,7 @@ fn garbage() -> impl Strategy<Value = (u16, Vec<u8>)> {
         "{\"sessionId\":\"00000000-0000-0000-0000-000000000000\"}",
     ];
     let body = prop_oneof![
-        proptest::sample::select(&texts[..]).prop_map(|text| text.as_bytes().to_vec()),
+        proptest::sample::select(texts.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
         proptest::collection::vec(any::<u8>(), 0..40),
     ];
     (proptest::sample::select(&[200u16, 201, 202, 204, 301, 400, 401, 403, 404, 409, 429, 500, 501, 503][..]), body)

@@ -37,7 +37,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         "{\"labels\":3}",
     ];
     prop_oneof![
-        proptest::sample::select(&wrong[..]).prop_map(|text| text.as_bytes().to_vec()),
+        proptest::sample::select(wrong.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
         proptest::collection::vec(any::<u8>(), 0..60),
     ]
 }
