@@ -6,9 +6,11 @@
 //! squall::check("the world goes round", |world| async move {
 //!     world.server("front", |_| axum::Router::new());
 //!     world.agent("agent-1", |process| async move {
-//!         let request = Request::get("http://front/").body(http::empty()).expect("a valid request");
-//!         let _ = process.http().oneshot(request).await;
-//!         process.clock().sleep(Duration::from_secs(60)).await;
+//!         while !process.shutdown().is_requested() {
+//!             let request = Request::get("http://front/").body(http::empty()).expect("a valid request");
+//!             let _ = process.http().oneshot(request).await;
+//!             process.clock().sleep(Duration::from_secs(5)).await;
+//!         }
 //!         0
 //!     });
 //! });

@@ -313,7 +313,7 @@ mod tests {
         for seed in 1..=TRIALS_MIN {
             coverage.add(&run(seed, 0));
             let now = certain(&coverage);
-            if seen.last().is_some_and(|(_, before)| *before != now) {
+            if seen.last().is_some_and(|(_, before)| before.len() != now.len()) {
                 seen.push((seed, now));
             }
         }

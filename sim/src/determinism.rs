@@ -191,7 +191,7 @@ impl fmt::Display for Suspect {
             }
             Suspect::Process => {
                 "In fresh processes it runs alike: look for a static that outlives the world, such as a counter, a \
-                 cache or a pool, or for the id of a thread"
+                 cache or a pool, for the id of a thread, or for a generator that is seeded by it (fastrand)"
             }
             Suspect::Outside => {
                 "In another process it runs differently: look for a generator of somebody's own (rand 0.8, \

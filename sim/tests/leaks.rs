@@ -18,6 +18,7 @@ use squall_sim::invariant::Invariant;
 use squall_sim::scenario::{CaseError, Scenario};
 use squall_sim::trace::{Event, Keep, What};
 use squall_sim::trial::run;
+use squall_sim::verdict::Severity;
 use squall_sim::{Process, SimTime, World};
 use tower::ServiceExt;
 
@@ -180,14 +181,10 @@ fn the_generator_of_rand_0_8_is_from_outside() {
     reported("rand 0.8", Suspect::Outside, "rand 0.8");
 }
 
+/// Its seed is made of the time and the thread's id, which are the same in every fresh process.
 #[test]
-fn fastrand_is_from_outside() {
-    reported("fastrand", Suspect::Outside, "fastrand");
-}
-
-#[test]
-fn real_time_is_from_outside() {
-    reported("time", Suspect::Outside, "real time");
+fn fastrand_is_of_its_process() {
+    reported("fastrand", Suspect::Process, "fastrand");
 }
 
 #[test]
@@ -195,7 +192,13 @@ fn an_address_is_from_outside() {
     reported("address", Suspect::Outside, "an address");
 }
 
+/// A real thread, and with it real time, does not even start: the engine refuses it, and the run panics.
 #[test]
-fn the_id_of_a_real_thread_is_of_its_process() {
-    reported("thread", Suspect::Process, "thread");
+fn a_real_thread_is_refused() {
+    for variant in ["thread", "time"] {
+        let verdict = run(&Leaks, &Leaks.generate(1, variant), Keep::Digest).expect("it fits").outcome.verdict;
+        let worst = verdict.worst().expect("it panics");
+        assert_eq!(worst.severity, Severity::Panic, "{worst:?}");
+        assert!(worst.message.contains("thread"), "{worst:?}");
+    }
 }

@@ -67,7 +67,7 @@ impl Listener {
         self.out.read_to_string(&mut rest).expect("text");
         assert_eq!(self.running.wait().expect("it ends").code(), Some(1));
         let mut last = rest.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let error = last.filter(|event| event["event"] == "error").next_back().expect("an error");
+        let error = last.rfind(|event| event["event"] == "error").expect("an error");
         error["error"].as_str().expect("text").to_owned()
     }
 

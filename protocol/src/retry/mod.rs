@@ -2,7 +2,7 @@
 //!
 //! [`RetryPolicy`] is the seam. [`Policy`] is a policy as plain data, put together from a wait, a limit, a budget, a
 //! breaker, a throttle, a deadline and what is done about Retry-After; [`presets`] are those of real projects, and
-//! [`mutants`] those with a known wound. A policy is written in code, in TOML ([`file`]) or on one line
+//! [`mutants`] those with a known wound. A policy is written in code, in TOML ([`mod@file`]) or on one line
 //! ([`expression`]). [`Caller`] makes calls with any of them.
 
 pub mod breaker;
@@ -161,8 +161,8 @@ impl RetryPolicy for Box<dyn RetryPolicy> {
 /// # Errors
 /// [`expression::ExpressionError`] when it is none of them.
 pub fn named(text: &str) -> Result<Policy, expression::ExpressionError> {
-    match mutants::find(text) {
-        Some(mutant) => Ok(mutant.policy),
+    match presets::find(text).or_else(|| mutants::find(text)) {
+        Some(preset) => Ok(preset.policy),
         None => expression::parse(text),
     }
 }

@@ -152,6 +152,9 @@ fn millis(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngCore, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     fn of_minute(sent: impl Fn(usize) -> u32) -> Record {
@@ -169,8 +172,7 @@ mod tests {
     fn arrivals_in_step_are_synchronous() {
         let in_step = of_minute(|bucket| if bucket % 100 == 0 { 50 } else { 0 });
         assert!(synchrony(minute(&in_step)) > 0.8);
-        // Evenly spread by a multiplicative walk without a period that matters.
-        let spread = of_minute(|bucket| (bucket as u32).wrapping_mul(2_654_435_761) >> 29);
+        let spread = of_minute(|bucket| ChaCha8Rng::seed_from_u64(bucket as u64).next_u32() % 8);
         assert!(synchrony(minute(&spread)) < 0.5, "{}", synchrony(minute(&spread)));
         assert_eq!(synchrony(minute(&of_minute(|_| 3))), 0.0);
     }

@@ -14,11 +14,10 @@
 //! squall_sim::check::check("an agent gets through", |world| async move {
 //!     world.server("front", |_| Router::new().route("/hello", post(async || "welcome")));
 //!     world.agent("agent-1", |process| async move {
-//!         let hello = Request::post("http://front/hello").body(wire::empty()).expect("a valid request");
-//!         match process.http().oneshot(hello).await {
-//!             Ok(answer) if answer.status().is_success() => process.clock().sleep(Duration::from_secs(60)).await,
-//!             // The supervisor starts us again.
-//!             _ => return 1,
+//!         while !process.shutdown().is_requested() {
+//!             let hello = Request::post("http://front/hello").body(wire::empty()).expect("a valid request");
+//!             let _ = process.http().oneshot(hello).await;
+//!             process.clock().sleep(Duration::from_secs(5)).await;
 //!         }
 //!         0
 //!     });

@@ -296,7 +296,8 @@ mod tests {
                 (1, stage_began("j", "post-job")),
                 (11, Fact::MachineSuspended { machine: "a".into() }),
                 (resumed, Fact::MachineResumed { machine: "a".into() }),
-                (400, stage_ended("j", "post-job")),
+                // Awake for 10 s before its machine slept, and for 45 s after it.
+                (385, stage_ended("j", "post-job")),
             ]
         };
         holds(&StageEnds::default(), 1, facts(340));

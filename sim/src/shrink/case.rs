@@ -226,7 +226,7 @@ mod tests {
         let [crash] = &left.plan.faults[..] else { panic!("{:?}", left.plan) };
         assert_eq!((crash.at_ms, crash.for_ms), (1_800_000, 0), "to ten minutes");
         assert_eq!(left.plan.heal_at_ms, 0);
-        assert!((3_000_001..3_100_000).contains(&left.end_ms), "{}", left.end_ms);
+        assert!((3_000_001..=3_100_000).contains(&left.end_ms), "{}", left.end_ms);
         assert_eq!((left.seed, left.variant.as_str(), &left.choices["ack"]), (7, "upstream", &json!("early")));
     }
 

@@ -204,7 +204,7 @@ impl Sessions {
 
 /// First wait and longest wait of the progressive back-off (`MessageListener.cs:466-479`).
 const PROGRESSIVE_BASE: Duration = Duration::from_millis(1_500);
-/// See [`PROGRESSIVE_BASE`].
+/// See `PROGRESSIVE_BASE`.
 pub const PROGRESSIVE_MAX: Duration = Duration::from_secs(300);
 
 /// `min(1.5 * 2^n, 300)` seconds after error `n`, counted from 1.
