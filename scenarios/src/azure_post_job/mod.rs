@@ -10,18 +10,21 @@ mod live;
 mod watch;
 mod work;
 
+use std::iter;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use squall_protocol::azure::{Choices, server};
 use squall_protocol::distributed_task::server::Encryption;
 use squall_sim::World;
-use squall_sim::invariant::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use squall_sim::invariant::agents::{
+    ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
+};
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
 };
 use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
-use squall_sim::invariant::load::RequestRateBounded;
+use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::progress::WorkNotHeldUp;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
@@ -69,6 +72,9 @@ pub struct Agent {
     pub name: String,
     /// How its messages travel.
     pub encryption: Encryption,
+    /// When its machine is switched on, in milliseconds of true time.
+    #[serde(default)]
+    pub starts_at_ms: u64,
 }
 
 /// What is asked of the world.
@@ -97,6 +103,28 @@ pub struct Job {
     pub cancel_at_ms: Option<u64>,
     /// What it does when it is asked to end.
     pub when_asked: WhenAsked,
+}
+
+impl Workload {
+    /// When something happens unless it is disturbed: a job is queued, is cancelled, has done a stage; an update is due.
+    fn moments_ms(&self) -> Vec<u64> {
+        let jobs = self.jobs.iter().flat_map(Job::moments_ms);
+        jobs.chain(self.updates.iter().map(|update| update.at_ms)).collect()
+    }
+}
+
+impl Job {
+    fn moments_ms(&self) -> impl Iterator<Item = u64> {
+        let stages = self.stages.iter().scan(self.at_ms, |at_ms, stage| {
+            *at_ms += stage.takes_ms;
+            Some(*at_ms)
+        });
+        iter::once(self.at_ms).chain(self.cancel_at_ms).chain(stages)
+    }
+
+    fn takes(&self) -> Duration {
+        Duration::from_millis(self.stages.iter().map(|stage| stage.takes_ms).sum())
+    }
 }
 
 /// A stage of a job.
@@ -173,8 +201,10 @@ impl Model for AzurePostJob {
         Ok(())
     }
 
-    fn invariants(&self, parameters: &Parameters, _: &Workload) -> Vec<Box<dyn Invariant>> {
+    fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
+        // The bounds follow from what the service promises in this very case.
         let service = &parameters.service.tasks;
+        let agents = parameters.agents.len();
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -182,14 +212,20 @@ impl Model for AzurePostJob {
             Box::new(FinishedJobNotFailed),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
-            Box::new(LeasedJobNotAborted { fence_after: service.lease_life - bounds::FENCE_MARGIN }),
-            Box::new(NoLeakedRenewal { bound: bounds::START_UP_OR_REPORT, start_up: bounds::START_UP_OR_REPORT }),
+            Box::new(LeasedJobNotAborted { fence_after: bounds::fence(service) }),
+            Box::new(NoLeakedRenewal { bound: bounds::report(), start_up: bounds::start_up() }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
-            Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),
+            Box::new(ShutdownInTime { bound: bounds::shutdown() }),
             Box::new(RestartsBounded::default()),
+            Box::new(ConnectedAgentGoesOn::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
-            Box::new(QueuedJobEnds { bound: bounds::JOBS_END, ..QueuedJobEnds::default() }),
+            Box::new(RefusalsBounded::default()),
+            Box::new(PeakToMeanBounded { settled: bounds::SETTLED, times: 10, small: bounds::clump(agents) }),
+            Box::new(QueuedJobEnds {
+                bound: bounds::jobs_end(service, agents, workload.jobs.iter().map(Job::takes)),
+                ..QueuedJobEnds::default()
+            }),
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, ..OfferedJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + CANCEL_OVERTIME }),

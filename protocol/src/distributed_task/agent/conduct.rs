@@ -109,7 +109,8 @@ pub enum DispatchFailure {
 pub enum OrphanedWorker {
     /// Nobody looks: a second worker starts beside it.
     Ignored,
-    /// A file names the job in hand; no job starts before the orphan has ended or its lease has passed.
+    /// A file names the job in hand; no job starts before the orphan has ended or its lease has passed, and a
+    /// cancellation reaches it through the file.
     WaitedFor,
 }
 

@@ -21,8 +21,12 @@ use super::station::Station;
 /// How long a first job that has its result may take to end when a second one arrives (`JobDispatcher.cs:238-341`).
 pub const FINISHED_JOB_GRACE: Duration = Duration::from_secs(45);
 
-/// How often the repaired runner looks whether an orphaned worker has ended.
-const ORPHAN_LOOK: Duration = Duration::from_secs(5);
+/// How often the repaired runner looks whether an orphaned worker has ended, and an orphaned worker whether it is to.
+pub(super) const ORPHAN_LOOK: Duration = Duration::from_secs(5);
+
+/// The repaired listener ends so long after it was told to: its supervisor would kill it after 30 s
+/// (`RunnerService.js`).
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 
 /// By which flow a job came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,9 +145,9 @@ impl Dispatcher {
     }
 
     /// `JobDispatcher.Cancel`: tells a job to end within `timeout`, and has its worker killed shortly before.
-    pub fn cancel(&self, job: Uuid, timeout: Duration) -> bool {
-        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return false };
+    pub fn cancel(&self, job: Uuid, timeout: Duration) {
         let kill_at = self.station.line.mono() + self.station.profile.kill.after(timeout);
+        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return self.cancel_orphan(job, kill_at) };
         dispatch.cancel.change(|cancel| {
             cancel.requested = true;
             cancel.kill_at = match (cancel.kill_at, self.station.conduct.repeated_cancel) {
@@ -152,12 +156,40 @@ impl Dispatcher {
             };
         });
         tracing::info!("Fired cancellation token for job {job}.");
-        true
+    }
+
+    /// A worker of a former process has no pipe any more: it looks into the file.
+    fn cancel_orphan(&self, job: Uuid, end_by: Mono) {
+        if !self.state().orphan {
+            return;
+        }
+        if let Some(orphan) = InHand::read(&*self.station.disk).filter(|orphan| orphan.job_id == job) {
+            tracing::info!("Asked the worker of a former process to cancel job {job}.");
+            orphan.cancel(end_by, &*self.station.disk);
+        }
+    }
+
+    /// Ends the job in hand, then the session. Where every stop has a deadline, the whole of it has one.
+    pub async fn wind_up(&self, end_session: impl Future<Output = Result<(), Failure>>) {
+        let work = async {
+            self.shutdown().await;
+            if let Err(failure) = end_session.await {
+                tracing::warn!("Catch exception during delete session: {failure}");
+            }
+        };
+        match self.station.conduct.kill_deadline {
+            KillDeadline::OnServerCancelOnly => work.await,
+            KillDeadline::Always => {
+                if clock::timeout(&*self.station.line.clock, SHUTDOWN_LIMIT, work).await.is_err() {
+                    tracing::warn!("Whatever is left to do, the listener ends now.");
+                }
+            }
+        }
     }
 
     /// `ShutdownAsync`: cancels the job in hand and waits for its end. Whatever a cancellation left to the worker, a
     /// shutdown has a deadline of its own where every stop has one.
-    pub async fn shutdown(&self) {
+    async fn shutdown(&self) {
         let Some(last) = self.state().last.take() else { return };
         match self.station.conduct.kill_deadline {
             KillDeadline::OnServerCancelOnly => last.cancel_without_deadline(),
