@@ -18,7 +18,7 @@ use crate::distributed_task::course::{Course, between, pick};
 use crate::distributed_task::faults;
 use crate::execution::WhenAsked;
 
-use super::{Agent, Ends, FRONTS, Job, POST_JOB, Parameters, Purpose, StagePlan, Update, Workload};
+use super::{Agent, Ends, FRONTS, Job, POST_JOB, Parameters, Purpose, SAVE, StagePlan, Update, Workload};
 
 /// Parts of the paths of each front that its gateway's faults may be confined to.
 const ROUTES: [(&str, &str); 7] = [
@@ -119,8 +119,11 @@ fn stages(random: &mut impl RngCore) -> Vec<StagePlan> {
         1..=3 => Ends::Badly,
         _ => Ends::Well,
     };
-    for n in (1..=tasks).rev().filter(|_| random.next_u64().is_multiple_of(2)).collect::<Vec<_>>() {
+    for n in (2..=tasks).rev().filter(|_| random.next_u64().is_multiple_of(2)).collect::<Vec<_>>() {
         stages.push(clean_up(random, format!("Post-job: Task {n}")));
+    }
+    if random.next_u64().is_multiple_of(2) {
+        stages.push(saves(random));
     }
     stages.push(clean_up(random, POST_JOB.to_owned()));
     stages
@@ -133,6 +136,12 @@ fn stage(random: &mut impl RngCore, name: String, purpose: Purpose, takes_ms: u6
 fn clean_up(random: &mut impl RngCore, name: String) -> StagePlan {
     let takes_ms = 1_000 + random.next_u64() % 3 * 1_000;
     stage(random, name, Purpose::CleanUp, takes_ms)
+}
+
+/// Mostly there is little to save; sometimes it takes so long that somebody has to hear of it.
+fn saves(random: &mut impl RngCore) -> StagePlan {
+    let takes_ms = pick(random, &[1_000, 2_000, 5_000, 10_000, 30_000, 120_000]);
+    stage(random, SAVE.to_owned(), Purpose::CleanUp, takes_ms)
 }
 
 /// Updates come when they may meet a job: shortly before one is queued.

@@ -49,6 +49,9 @@ pub const FRONTS: [&str; 3] = ["dev-azure", "vstoken", "vssps"];
 /// The stage at the end of every job that the incident is about.
 pub const POST_JOB: &str = "Post-job: Checkout";
 
+/// The stage that saves what the long task of a job has made.
+pub const SAVE: &str = "Post-job: Task 1";
+
 /// How long a stage that cleans up may take before the monitor raises an alert.
 pub const CLEAN_UP_BOUND: Duration = Duration::from_secs(60);
 /// How long any other stage may.
@@ -239,16 +242,18 @@ impl Model for AzurePostJob {
                 bound: POST_JOB_BOUND,
                 counting: Counting::DespiteFaults,
             }),
-            Box::new(SlowStageAlerted {
-                stage: Some(POST_JOB.into()),
-                threshold: CLEAN_UP_BOUND,
-                ..SlowStageAlerted::default()
-            }),
+            slow_stage_alerted(POST_JOB),
+            slow_stage_alerted(SAVE),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),
             Box::new(coverage::agent_killed()),
         ]
     }
+}
+
+fn slow_stage_alerted(stage: &str) -> Box<dyn Invariant> {
+    let stage = Some(stage.into());
+    Box::new(SlowStageAlerted { stage, threshold: CLEAN_UP_BOUND, ..SlowStageAlerted::default() })
 }
 
 /// A call that was under way at heal times out, a wait ends, a session is opened.
