@@ -147,7 +147,8 @@ impl Dispatcher {
     /// `JobDispatcher.Cancel`: tells a job to end within `timeout`, and has its worker killed shortly before.
     pub fn cancel(&self, job: Uuid, timeout: Duration) {
         let kill_at = self.station.line.mono() + self.station.profile.kill.after(timeout);
-        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return self.cancel_orphan(job, kill_at) };
+        self.note_cancellation(job, kill_at);
+        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return };
         dispatch.cancel.change(|cancel| {
             cancel.requested = true;
             cancel.kill_at = match (cancel.kill_at, self.station.conduct.repeated_cancel) {
@@ -158,14 +159,13 @@ impl Dispatcher {
         tracing::info!("Fired cancellation token for job {job}.");
     }
 
-    /// A worker of a former process has no pipe any more: it looks into the file.
-    fn cancel_orphan(&self, job: Uuid, end_by: Mono) {
-        if !self.state().orphan {
-            return;
-        }
-        if let Some(orphan) = InHand::read(&*self.station.disk).filter(|orphan| orphan.job_id == job) {
-            tracing::info!("Asked the worker of a former process to cancel job {job}.");
-            orphan.cancel(end_by, &*self.station.disk);
+    /// A worker whose listener is gone has no pipe any more: it looks into the file. That may be a worker of a former
+    /// process, or this one's when the next process has come.
+    fn note_cancellation(&self, job: Uuid, end_by: Mono) {
+        if self.station.conduct.orphaned_worker == OrphanedWorker::WaitedFor
+            && let Some(in_hand) = InHand::read(&*self.station.disk).filter(|in_hand| in_hand.job_id == job)
+        {
+            in_hand.cancel(end_by, &*self.station.disk);
         }
     }
 

@@ -197,9 +197,13 @@ impl Execution<'_> {
     async fn worker_ended(&self, exit: Exit) -> Result<TaskResult, Failure> {
         let result = result_of(exit);
         self.worker_gone().await;
-        if result.is_none() {
-            tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
-            complete::report_crash(self.dispatcher, self.dispatch).await;
+        match result {
+            None => {
+                tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
+                complete::report_crash(self.dispatcher, self.dispatch).await;
+            }
+            Some(TaskResult::Abandoned) => self.report_unreported(TaskResult::Abandoned).await,
+            Some(_) => {}
         }
         self.renewal.finish().await?;
         let result = result.unwrap_or(TaskResult::Failed);
@@ -291,7 +295,11 @@ impl Execution<'_> {
     fn note(&self, lease: Option<Lease>) {
         let station = &self.dispatcher.station;
         if let (OrphanedWorker::WaitedFor, Some(lease)) = (station.conduct.orphaned_worker, lease) {
-            InHand::new(self.dispatch.job.job_id, station.line.mono(), self.runs_until(lease)).write(&*station.disk);
+            let in_hand = InHand::new(self.dispatch.job.job_id, station.line.mono(), self.runs_until(lease));
+            match self.dispatch.cancel.get().kill_at {
+                Some(end_by) => in_hand.cancel(end_by, &*station.disk),
+                None => in_hand.write(&*station.disk),
+            }
         }
     }
 

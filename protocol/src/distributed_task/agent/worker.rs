@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, future, select_biased};
 
-use super::conduct::{CompletionRefused, Conduct, CrashReport, KillDeadline, OrphanedWorker, PipeEnd};
+use super::conduct::{Conduct, CrashReport, KillDeadline, OrphanedWorker, PipeEnd, ReportReplay};
 use crate::clock::{self, Mono};
 use crate::disk::Disk;
 use crate::distributed_task::failure::Failure;
@@ -135,9 +135,9 @@ impl Process {
             }
             None => match report.by_event(result, Some(recorded.key)).await {
                 Ok(()) => Ok(result),
-                Err(failure) if report.is_over(&failure) => match self.conduct.completion_refused {
-                    CompletionRefused::Crashes => Ok(TaskResult::Failed),
-                    CompletionRefused::TreatedAsDone => Ok(result),
+                Err(failure) if report.is_over(&failure) => match self.conduct.report_replay {
+                    ReportReplay::Blind => Ok(TaskResult::Failed),
+                    ReportReplay::Keyed => Ok(result),
                 },
                 Err(failure) => Err(failure),
             },
