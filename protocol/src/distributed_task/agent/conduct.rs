@@ -196,13 +196,13 @@ pub enum CreateReplay {
     Keyed,
 }
 
-/// When a V1 job's message is deleted.
+/// When the messages about a V1 job are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckOrder {
-    /// As soon as the job was handed to the dispatcher, whatever becomes of it.
+    /// As soon as the job was handed to the dispatcher, or told to end, whatever becomes of it.
     OnDispatch,
-    /// Once the first renewal has shown that the job is ours.
+    /// Once the first renewal has shown that the job is ours; that of a cancellation once the job has ended.
     OnceLeased,
 }
 
@@ -269,7 +269,7 @@ pub struct Conduct {
     pub create_replay: CreateReplay,
     /// Another session of the same agent is live (409).
     pub on_conflict: OnConflict,
-    /// When a V1 job's message is deleted.
+    /// When the messages about a V1 job are deleted.
     pub ack_order: AckOrder,
     /// The V1 cursor, `lastMessageId`.
     pub cursor: Cursor,

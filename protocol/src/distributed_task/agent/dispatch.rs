@@ -72,6 +72,8 @@ struct State {
     by_run_service: bool,
     running: u32,
     orphan: bool,
+    /// Cancelled before they came: their messages wait, or come again.
+    cancelled: BTreeMap<Uuid, Mono>,
 }
 
 impl Dispatcher {
@@ -122,14 +124,17 @@ impl Dispatcher {
             accepted: Watch::new(None),
             done: Watch::new(None),
         });
-        let previous = {
+        let (previous, cancelled) = {
             let mut state = self.state();
             if state.jobs.get(&dispatch.job.job_id).is_none_or(|known| known.done.get().is_some()) {
                 state.jobs.insert(dispatch.job.job_id, dispatch.clone());
             }
             state.running += 1;
-            state.last.replace(dispatch.clone())
+            (state.last.replace(dispatch.clone()), state.cancelled.remove(&dispatch.job.job_id))
         };
+        if let Some(kill_at) = cancelled {
+            self.tell(&dispatch, kill_at);
+        }
         self.status.set(status::BUSY);
         let (dispatcher, running) = (self.clone(), dispatch.clone());
         self.station.tasks.add(async move {
@@ -148,7 +153,17 @@ impl Dispatcher {
     pub fn cancel(&self, job: Uuid, timeout: Duration) {
         let kill_at = self.station.line.mono() + self.station.profile.kill.after(timeout);
         self.note_cancellation(job, kill_at);
-        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return };
+        let known = self.state().jobs.get(&job).cloned();
+        match known {
+            Some(dispatch) => self.tell(&dispatch, kill_at),
+            None if self.station.conduct.second_job == SecondJob::WaitsForFirst => {
+                self.state().cancelled.entry(job).or_insert(kill_at);
+            }
+            None => {}
+        }
+    }
+
+    fn tell(&self, dispatch: &Dispatch, kill_at: Mono) {
         dispatch.cancel.change(|cancel| {
             cancel.requested = true;
             cancel.kill_at = match (cancel.kill_at, self.station.conduct.repeated_cancel) {
@@ -156,7 +171,16 @@ impl Dispatcher {
                 _ => Some(kill_at),
             };
         });
-        tracing::info!("Fired cancellation token for job {job}.");
+        tracing::info!("Fired cancellation token for job {}.", dispatch.job.job_id);
+    }
+
+    /// Ends when nothing of a job is in hand, be it with a worker of a former process.
+    pub async fn is_over(&self, job: Uuid) {
+        let known = self.state().jobs.get(&job).cloned();
+        match known {
+            Some(dispatch) => dispatch.done.until(|done| done.as_ref().map(drop)).await,
+            None => self.idle().await,
+        }
     }
 
     /// A worker whose listener is gone has no pipe any more: it looks into the file. That may be a worker of a former

@@ -295,11 +295,8 @@ impl Execution<'_> {
     fn note(&self, lease: Option<Lease>) {
         let station = &self.dispatcher.station;
         if let (OrphanedWorker::WaitedFor, Some(lease)) = (station.conduct.orphaned_worker, lease) {
-            let in_hand = InHand::new(self.dispatch.job.job_id, station.line.mono(), self.runs_until(lease));
-            match self.dispatch.cancel.get().kill_at {
-                Some(end_by) => in_hand.cancel(end_by, &*station.disk),
-                None => in_hand.write(&*station.disk),
-            }
+            let until = self.runs_until(lease);
+            InHand::note(self.dispatch.job.job_id, station.line.mono(), until, &*station.disk);
         }
     }
 

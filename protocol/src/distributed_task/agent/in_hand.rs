@@ -27,15 +27,18 @@ pub(super) struct InHand {
 const FILE: &str = ".job_in_hand";
 
 impl InHand {
-    pub fn new(job_id: Uuid, now: Mono, until: Mono) -> Self {
-        Self { job_id, written: now.since_start(), until: until.since_start(), end_by: None }
+    /// Notes until when the worker of a job may run. What was asked of it stays.
+    pub fn note(job_id: Uuid, now: Mono, until: Mono, disk: &dyn Disk) {
+        let before = Self::read(disk).filter(|before| before.job_id == job_id);
+        let end_by = before.and_then(|before| before.end_by);
+        Self { job_id, written: now.since_start(), until: until.since_start(), end_by }.write(disk);
     }
 
     pub fn read(disk: &dyn Disk) -> Option<Self> {
         serde_json::from_slice(&disk.read(FILE).ok()?).ok()
     }
 
-    pub fn write(&self, disk: &dyn Disk) {
+    fn write(&self, disk: &dyn Disk) {
         let written = disk.write(FILE, &serde_json::to_vec(self).expect("plain data"));
         if let Err(error) = written {
             tracing::warn!("cannot write {FILE}: {error}");
