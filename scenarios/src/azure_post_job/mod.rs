@@ -233,8 +233,8 @@ impl Model for AzurePostJob {
             Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, ..OfferedJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + CANCEL_OVERTIME }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: bounds::reconnect(service) }),
-            Box::new(NotLockedOut { bound: bounds::reconnect(service) }),
+            Box::new(SessionRegained { bound: bounds::RECONNECT }),
+            Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(WorkNotHeldUp { bound: HELD_UP }),
             Box::new(StageEnds {

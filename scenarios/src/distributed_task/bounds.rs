@@ -7,13 +7,14 @@ use squall_protocol::distributed_task::server::Parameters;
 use squall_protocol::distributed_task::task_server::SendTimeouts;
 
 /// How long an agent may take to get in again after it lost its session.
-pub fn reconnect(service: &Parameters) -> Duration {
-    service.session_life + RESTART_AND_RETRY
-}
+///
+/// However long sessions live: the repaired agents take their own over. They wait a minute at the most, and a call that
+/// was under way times out.
+pub const RECONNECT: Duration = Duration::from_secs(200);
 
 /// How long a job may take to reach an agent that is ready for it.
 pub fn redelivery(service: &Parameters) -> Duration {
-    service.assignment_life.max(service.redelivery) + service.poll_hold + RESTART_AND_RETRY
+    service.assignment_life.max(service.redelivery) + service.poll_hold + RECONNECT
 }
 
 /// How long after an extension that it knows of an agent may stop a job, on a clock that is fast, not knowing whether it
@@ -43,7 +44,7 @@ pub fn jobs_end(service: &Parameters, agents: usize, takes: impl Iterator<Item =
     let (sum, longest) = takes
         .map(|takes| takes + TURNAROUND)
         .fold((Duration::ZERO, Duration::ZERO), |(sum, longest), takes| (sum + takes, longest.max(takes)));
-    service.lease_life + reconnect(service) + sum / agents.max(1) as u32 + longest
+    service.lease_life + RECONNECT + sum / agents.max(1) as u32 + longest
 }
 
 /// How many requests in one second are no sign of agents that act in step. A few agents are no fleet: one of them alone
@@ -66,8 +67,6 @@ fn on_slow_clock(measured: Duration) -> Duration {
     measured * 10 / 9
 }
 
-/// A restart, a call that times out, and the longest wait before the next one.
-const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
 /// What a renewal may take.
 const RENEWAL: Duration = SendTimeouts::RUNNER.job_request;
 /// What a job takes besides its own time: to be offered, started and reported.
