@@ -12,6 +12,8 @@ use super::trial::Trial;
 
 /// Load beyond this many times the capacity is cut off in plots.
 const LOAD_SHOWN_MAX: f64 = 8.0;
+/// A line of load has about so many points; each is the busiest second of its part.
+const LOAD_POINTS: f64 = 200.0;
 /// Seconds of load that are shown after heal.
 const LOAD_SHOWN_S: f64 = 180.0;
 
@@ -22,7 +24,7 @@ const STYLE: &str = "
   svg { border-radius: 4px; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); margin: 0 auto;
-  max-width: 1180px; padding: 1.5rem; }
+  max-width: 1480px; padding: 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { margin: 2.4rem 0 .2rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
 p { margin: .3rem 0; max-width: 48rem; } .note { color: var(--quiet); }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: .8rem 0; }
@@ -122,7 +124,7 @@ fn section(trial: Trial, rows: &[&Row], policies: &[String]) -> Markup {
             figure {
                 figcaption { "Load over time" }
                 (PreEscaped(load(rows, colour)))
-                p.note { "Level line: what the server can do. Upright line: the heal, where trouble ends." }
+                p.note { "Level line: what the server can do. Upright line: the heal, where trouble ends. Each point is the busiest second of some." }
             }
             figure { figcaption { "Recovery" } (PreEscaped(recovery(rows, colour))) }
             figure { figcaption { "Recovery time against peak load" } (PreEscaped(pareto(rows, colour))) }
@@ -136,10 +138,13 @@ fn section(trial: Trial, rows: &[&Row], policies: &[String]) -> Markup {
 fn load(rows: &[&Row], colour: impl Fn(&Row) -> usize) -> String {
     let heal = rows.iter().map(|row| row.course.heal_s).fold(0.0, f64::max);
     let shown = heal + LOAD_SHOWN_S;
+    let seconds = (shown / LOAD_POINTS).ceil().max(1.0) as usize;
     let lines: Vec<Line> = rows
         .iter()
         .map(|row| {
-            let points = row.course.load.iter().enumerate().map(|(second, load)| (second as f64, *load));
+            let busiest = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
+            let parts = row.course.load.chunks(seconds).enumerate();
+            let points = parts.map(|(n, part)| ((n * seconds) as f64, busiest(part)));
             Line { colour: colour(row), points: points.take_while(|(at, _)| *at <= shown).collect() }
         })
         .collect();

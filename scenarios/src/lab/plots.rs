@@ -19,10 +19,10 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(190, 30, 45),
 ];
 const FONT: &str = "sans-serif";
-const TEXT_PX: u32 = 13;
+const TEXT_PX: u32 = 16;
 /// About how wide a letter of that size is.
-const LETTER_PX: i32 = 7;
-const SIZE: (u32, u32) = (720, 340);
+const LETTER_PX: i32 = 8;
+const SIZE: (u32, u32) = (720, 380);
 
 /// The colour of the n-th policy.
 pub fn colour(n: usize) -> RGBColor {
@@ -56,11 +56,12 @@ pub fn lines(lines: &[Line], x: &Axis<'_>, y: &Axis<'_>, mark_x: Option<f64>, ma
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(56)
+            .x_label_area_size(48)
+            .y_label_area_size(64)
             .build_cartesian_2d(0.0..x.to.max(1e-9), 0.0..y.to.max(1e-9))?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(WHITE).bold_line_style(RGBColor(225, 225, 225)).axis_style(RGBColor(90, 90, 90));
+        mesh.x_labels(8).y_labels(7).x_label_formatter(&plain).y_label_formatter(&plain);
         mesh.x_desc(x.label).y_desc(y.label).label_style((FONT, TEXT_PX)).axis_desc_style((FONT, TEXT_PX)).draw()?;
         let grey = RGBColor(110, 110, 110);
         if let Some(at) = mark_x {
@@ -75,6 +76,12 @@ pub fn lines(lines: &[Line], x: &Axis<'_>, y: &Axis<'_>, mark_x: Option<f64>, ma
         }
         Ok(())
     })
+}
+
+/// A number on an axis, without digits that say nothing.
+fn plain(at: &f64) -> String {
+    let rounded = (at * 100.0).round() / 100.0;
+    rounded.to_string()
 }
 
 /// A point with a name.
@@ -99,11 +106,12 @@ pub fn pareto(points: &[Point], x_label: &str, y_label: &str) -> String {
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(56)
+            .x_label_area_size(48)
+            .y_label_area_size(64)
             .build_cartesian_2d(range(|point| point.at.0).log_scale(), range(|point| point.at.1).log_scale())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(WHITE).bold_line_style(RGBColor(225, 225, 225)).axis_style(RGBColor(90, 90, 90));
+        mesh.x_label_formatter(&plain).y_label_formatter(&plain);
         mesh.x_desc(x_label).y_desc(y_label).label_style((FONT, TEXT_PX)).axis_desc_style((FONT, TEXT_PX)).draw()?;
         let mut best: Vec<(f64, f64)> = points.iter().filter(|point| point.best).map(|point| point.at).collect();
         best.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -164,8 +172,8 @@ pub fn region(columns: &[String], rows: &[String], shades: &[Vec<f64>], x_label:
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(64)
+            .x_label_area_size(48)
+            .y_label_area_size(72)
             .build_cartesian_2d(0.0..wide as f64, 0.0..high as f64)?;
         let name = |names: &[String], at: f64| {
             let place = at.floor() as usize;
