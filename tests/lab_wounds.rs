@@ -29,7 +29,8 @@ fn is_found(mutant: &str, measure: &str, times: f64) {
     let wound: Value = serde_json::from_str(told.lines().next().expect("a wound")).expect("an object");
     println!("{wound}");
     assert!(wound["times"].as_f64().expect("a number") >= times, "{wound}");
-    assert!(wound["agents"].as_u64().expect("a number") <= 10, "{wound}");
+    let number = |name: &str| wound[name].as_u64().expect("a number");
+    assert!(number("agents") <= 20 && number("faults_after") <= number("faults_before"), "{wound}");
     let (code, replayed, err) = squall(&["replay", wound["case"].as_str().expect("a file")]);
     assert!([0, 3].contains(&code) && replayed.contains("verdict"), "{replayed}{err}");
 }
