@@ -114,7 +114,7 @@ impl Trigger {
             agents: pick(random, &[10, 20, 40, 80]),
             load_percent: pick(random, &[10, 20, 50, 80]),
             retry_after_s: pick(random, &[None, None, Some(5), Some(30)]),
-            in_step: random.next_u64() % 2 == 0,
+            in_step: pick(random, &[true, false]),
             troubles,
             seed: random.next_u64() % 1_000,
         }
