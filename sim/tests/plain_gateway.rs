@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Arguments;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tower::{Layer, Service, ServiceExt};
 #[derive(Default)]
 struct StoppedClock {
     slept: Mutex<Vec<Duration>>,
-    sleeps_for_ever: bool,
+    sleeps_for_ever: AtomicBool,
 }
 
 impl Clock for StoppedClock {
@@ -36,7 +36,7 @@ impl Clock for StoppedClock {
     }
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.slept.lock().unwrap().push(duration);
-        if self.sleeps_for_ever { future::pending().boxed() } else { future::ready(()).boxed() }
+        if self.sleeps_for_ever.load(Ordering::Relaxed) { future::pending().boxed() } else { future::ready(()).boxed() }
     }
 }
 
@@ -182,7 +182,7 @@ fn answers_are_held_back_by_the_clock_until_all_is_healed() {
     assert_eq!(server.answer().unwrap().status(), 200);
     assert_eq!(*server.clock.slept.lock().unwrap(), [Duration::from_millis(1_500)]);
 
-    let held = Server::new(StoppedClock { sleeps_for_ever: true, ..StoppedClock::default() });
+    let held = Server::new(StoppedClock { sleeps_for_ever: true.into(), ..StoppedClock::default() });
     held.rules.impose(0, &fault(FaultKind::Delay { by_ms: 1_500, percent: 100 }));
     held.rules.impose(1, &fault(FaultKind::DropReply { percent: 100 }));
     let mut answer = Box::pin(held.service().oneshot(request(Version::HTTP_11)));
@@ -190,8 +190,10 @@ fn answers_are_held_back_by_the_clock_until_all_is_healed() {
     assert!(answer.as_mut().poll(&mut cx).is_pending());
     held.rules.lift(0);
     assert!(answer.as_mut().poll(&mut cx).is_pending(), "held back for its time");
+    held.clock.sleeps_for_ever.store(false, Ordering::Relaxed);
     held.rules.heal();
     let Poll::Ready(Ok(answer)) = answer.as_mut().poll(&mut cx) else { panic!("still held back, or dropped") };
+    assert_eq!(held.clock.slept.lock().unwrap().last(), Some(&Duration::from_millis(375)), "a quarter of what is left");
     assert_eq!((answer.status().as_u16(), held.effects.of(0), held.effects.of(1)), (200, 1, 0));
 }
 

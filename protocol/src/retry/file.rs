@@ -187,7 +187,7 @@ mod tests {
         let below = "line 3, column 1: the cap of 1s is below the base of 2s";
         assert!(told("[wait.exponential]\nbase = \"2s\"\ncap = \"1s\"\n").starts_with(below));
         let inline = "wait = { exponential = { base = \"2s\", jitter = { add = -1.0 } } }\n";
-        assert!(told(inline).starts_with("line 1, column 40: jitter of -1"), "{}", told(inline));
+        assert!(told(inline).starts_with("line 1, column 39: jitter of -1"), "{}", told(inline));
         assert!(told("preset = \"grpc\"\nlayers = 9\n").starts_with("line 2, column 1: 9 layers"));
         let share = "preset = \"full-jitter\"\n[budget.token-bucket]\nratio = -0.5\n";
         assert!(told(share).starts_with("line 3, column 1: a budget's ratio of -0.5"), "{}", told(share));

@@ -299,7 +299,7 @@ impl Passage {
         let due = clock.mono() + by;
         let held = future::select(clock.sleep(by), self.post.rules.healed()).await;
         if let Either::Right(_) = held {
-            clock.sleep(due.since(clock.mono()) / CATCH_UP).await;
+            clock.sleep((due.since(clock.mono()) / CATCH_UP).min(CAUGHT_UP)).await;
         }
     }
 
@@ -317,6 +317,8 @@ impl Passage {
 
 /// How many times as fast a server that was slow works off what has piled up by heal.
 const CATCH_UP: u32 = 4;
+/// By so long after heal it has.
+const CAUGHT_UP: Duration = Duration::from_secs(30);
 
 /// A reset of the stream with this code.
 fn reset(code: u32) -> BoxError {

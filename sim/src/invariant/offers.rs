@@ -108,9 +108,11 @@ mod tests {
         };
         holds(&OfferedJobTaken::default(), 0, facts(vec![(1_600, update_requested("a"))]));
         let broken = (1_710, "j", "offered-job-taken/job");
-        for asked in
-            [vec![], vec![(1_600, update_requested("b"))], vec![(1_500, update_requested("a")), (1_600, up("a"))]]
-        {
+        for asked in [
+            vec![],
+            vec![(1_600, update_requested("b"))],
+            vec![(1_500, update_requested("a")), (1_600, exited("a", 3))],
+        ] {
             breaks(&OfferedJobTaken::default(), broken, &["attempt 1"], facts(asked));
         }
     }

@@ -96,14 +96,20 @@ fn a_delay_holds_the_answer_back() {
 }
 
 #[test]
-fn no_answer_is_held_back_after_the_plan_has_healed() {
-    let delay = FaultKind::Delay { by_ms: 3_000_000, percent: 100 };
-    let played = play(&plan([fault(delay, at_server())]), async |visitor| {
-        visitor.until_ms(2_000).await;
-        visitor.get("/hello").await.unwrap();
-        visitor.now_ms()
-    });
-    assert!((HEAL_MS..HEAL_MS + 100).contains(&played.seen), "{}", played.seen);
+fn answers_held_back_follow_soon_after_the_plan_has_healed() {
+    let answered_ms = |by_ms| {
+        let delay = FaultKind::Delay { by_ms, percent: 100 };
+        let played = play(&plan([fault(delay, at_server())]), async |visitor| {
+            visitor.until_ms(2_000).await;
+            visitor.get("/hello").await.unwrap();
+            visitor.now_ms()
+        });
+        played.seen
+    };
+    let a_quarter_of_the_rest = answered_ms(HEAL_MS - 2_000 + 60_000);
+    assert!((HEAL_MS + 15_000..HEAL_MS + 15_100).contains(&a_quarter_of_the_rest), "{a_quarter_of_the_rest}");
+    let at_last = answered_ms(3_000_000);
+    assert!((HEAL_MS + 30_000..HEAL_MS + 30_100).contains(&at_last), "{at_last}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_worker_that_ignores_its_stop_is_killed_only_by_the_repaired_runner() {
 #[test]
 fn a_job_whose_worker_never_took_it_is_renewed_for_ever_by_the_real_runner() {
     let jobs = Jobs { pipe: Pipe::Broken, ..Jobs::lasting(secs(20)) };
-    for choices in [Choices::upstream(), put_back("renew-loop")] {
+    for choices in [Choices::upstream(), put_back("dispatch-failure")] {
         let real = Bench::new(choices, first_message_is_a_v2_job).v2().jobs(jobs);
         real.run(secs(3_700));
         assert!(real.asked("POST renewjob").len() > 60);

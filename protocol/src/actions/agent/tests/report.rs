@@ -65,7 +65,7 @@ fn a_lost_report_turns_a_success_into_a_failure_of_the_real_runner() {
         (said.as_slice(), exit),
         (["succeeded", "succeeded", "failed"].map(String::from).as_slice(), Some(Exit::Code(CRASHED)))
     );
-    let (_, exit) = conclusions(put_back("completion-refused"));
+    let (_, exit) = conclusions(put_back("report-replay"));
     assert_eq!(exit, Some(Exit::Code(CRASHED)));
     let (said, exit) = conclusions(Choices::hardened());
     assert!(said.iter().all(|said| said == "succeeded"), "{said:?}");
@@ -85,7 +85,7 @@ fn reports_carry_one_key_or_none() {
         keys.iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(keys(Choices::upstream()), [None, None, None]);
-    assert_eq!(keys(put_back("complete-replay")), [None, None, None]);
+    assert_eq!(keys(put_back("report-replay")), [None, None, None]);
     let repaired = keys(Choices::hardened());
     assert!(repaired.len() == 3 && repaired[0].is_some() && repaired.iter().all(|key| *key == repaired[0]));
 }
@@ -147,7 +147,7 @@ fn a_lease_is_not_renewed_while_the_listener_reports_in_place_of_its_worker() {
         *bench.times("POST renewjob").last().unwrap()
     };
     assert_eq!(last_renewal(Choices::hardened()), secs(120));
-    assert!(last_renewal(put_back("renew-loop")) > secs(500));
+    assert!(last_renewal(put_back("dispatch-failure")) > secs(500));
 }
 
 #[test]
