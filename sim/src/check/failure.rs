@@ -64,7 +64,11 @@ fn told(scenario: &dyn Scenario, seed: u64) -> String {
         writeln!(told, "  needs:  no fault at all").expect(put);
     }
     match write(scenario, &smallest, &trial) {
-        Ok(path) => writeln!(told, "  story:  {}", path.display()).expect(put),
+        Ok(files) => {
+            for (what, file) in ["story", "page", "diagram", "case"].iter().zip(&files) {
+                writeln!(told, "  {:<8} {}", format!("{what}:"), file.display()).expect(put);
+            }
+        }
         Err(why) => writeln!(told, "  story:  could not be written: {why}").expect(put),
     }
     told
@@ -115,15 +119,22 @@ fn command(seed: u64) -> String {
     format!("SQUALL_SEED={seed} cargo test{} --nocapture", test.unwrap_or_else(|| " --".to_owned()))
 }
 
-/// Writes the case and its story.
-fn write(scenario: &dyn Scenario, case: &Case, trial: &Trial) -> io::Result<PathBuf> {
+/// Writes the story of a run, the page to look into, the diagram to paste into an issue, and the case.
+fn write(scenario: &dyn Scenario, case: &Case, trial: &Trial) -> io::Result<[PathBuf; 4]> {
     let folder = folder()?;
     let name = format!("{}-{}", slug(scenario.name()), case.seed);
-    fs::write(folder.join(format!("{name}.json")), case_file::to_text(case))?;
     let replay = command(case.seed);
-    let story = folder.join(format!("{name}.txt"));
-    fs::write(&story, report::text(&Report { replay: &replay, scenario, case, trial }))?;
-    Ok(story)
+    let report = Report { replay: &replay, scenario, case, trial };
+    let file = |extension: &str, text: String| {
+        let path = folder.join(format!("{name}.{extension}"));
+        fs::write(&path, text).map(|()| path)
+    };
+    Ok([
+        file("txt", report::text(&report))?,
+        file("html", report::html(&report))?,
+        file("mmd", report::mermaid(&report))?,
+        file("json", case_file::to_text(case))?,
+    ])
 }
 
 /// A folder of reports in the one that the test itself was built into.
