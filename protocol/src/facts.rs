@@ -161,6 +161,8 @@ pub enum Fact {
     AgentStopped { agent: Agent },
     /// Somebody asked an agent's process to stop, and does not want it up until it is started again.
     AgentStopRequested { agent: Agent },
+    /// Somebody asked an agent to replace itself by another version, for which it ends and starts again.
+    AgentUpdateRequested { agent: Agent },
     /// Somebody who may do so told an agent to stop for good: its registration was deleted, or its work is done.
     AgentDismissed { agent: Agent },
     /// A machine was suspended: nothing on it runs.
@@ -206,8 +208,9 @@ pub enum Fact {
     ClientLoad { client: Agent, requests: u64, busiest_minute: u32, in_busiest_minute: u32 },
     /// The requests of one client that were answered 401 over a whole run, and those of the minute with the most.
     ClientRefused { client: Agent, refused: u64, worst_minute: u32, in_worst_minute: u32 },
-    /// The requests of all clients in one minute, counted from 0 since the beginning, and those of its busiest second.
-    MinuteLoad { minute: u32, requests: u32, in_busiest_second: u32 },
+    /// The requests of all clients in one minute, counted from 0 since the beginning, and how many clients sent one in the
+    /// second of it in which most did.
+    MinuteLoad { minute: u32, requests: u32, clients_in_busiest_second: u32 },
 
     /// A fact of somebody's own.
     Custom { kind: String, subject: String, detail: String },

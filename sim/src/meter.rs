@@ -16,6 +16,8 @@ pub(crate) struct Meter {
 #[derive(Clone, Copy, Debug, Default)]
 struct NodeLoad {
     requests: u64,
+    /// That of the last request, counted from 1.
+    second: u64,
     minute: u32,
     in_minute: u32,
     busiest_minute: u32,
@@ -26,23 +28,23 @@ struct NodeLoad {
 struct MinuteLoad {
     requests: u32,
     second: u64,
-    in_second: u32,
-    in_busiest_second: u32,
+    clients_in_second: u32,
+    clients_in_busiest_second: u32,
 }
 
 impl Meter {
     /// Counts a request of `from`.
     pub(crate) fn seen(&mut self, from: NodeId, now: SimTime) {
-        let second = now.as_millis() / 1_000;
-        let minute = u32::try_from(second / 60).unwrap_or(u32::MAX);
-        place(&mut self.nodes, from.0 as usize).seen(minute);
-        place(&mut self.minutes, minute as usize).seen(second);
+        let (second, minute) = (now.as_millis() / 1_000 + 1, minute(now));
+        let node = place(&mut self.nodes, from.0 as usize);
+        node.seen(minute);
+        let first_in_second = std::mem::replace(&mut node.second, second) != second;
+        place(&mut self.minutes, minute as usize).seen(second, u32::from(first_in_second));
     }
 
     /// Counts a request of `from` that was answered 401.
     pub(crate) fn refused(&mut self, from: NodeId, now: SimTime) {
-        let minute = u32::try_from(now.as_millis() / 60_000).unwrap_or(u32::MAX);
-        place(&mut self.refused, from.0 as usize).seen(minute);
+        place(&mut self.refused, from.0 as usize).seen(minute(now));
     }
 
     /// What was counted: a fact for each node and for each minute that had a request.
@@ -63,7 +65,8 @@ impl Meter {
             }
         });
         let minutes = self.minutes.iter().zip(0..).filter(|(load, _)| load.requests > 0).map(|(load, minute)| {
-            Fact::MinuteLoad { minute, requests: load.requests, in_busiest_second: load.in_busiest_second }
+            let MinuteLoad { requests, clients_in_busiest_second, .. } = *load;
+            Fact::MinuteLoad { minute, requests, clients_in_busiest_second }
         });
         clients.chain(refused).chain(minutes).collect()
     }
@@ -83,14 +86,18 @@ impl NodeLoad {
 }
 
 impl MinuteLoad {
-    fn seen(&mut self, second: u64) {
+    fn seen(&mut self, second: u64, new_clients: u32) {
         if self.second != second {
-            (self.second, self.in_second) = (second, 0);
+            (self.second, self.clients_in_second) = (second, 0);
         }
         self.requests += 1;
-        self.in_second += 1;
-        self.in_busiest_second = self.in_busiest_second.max(self.in_second);
+        self.clients_in_second += new_clients;
+        self.clients_in_busiest_second = self.clients_in_busiest_second.max(self.clients_in_second);
     }
+}
+
+fn minute(now: SimTime) -> u32 {
+    u32::try_from(now.as_millis() / 60_000).unwrap_or(u32::MAX)
 }
 
 fn place<T: Clone + Default>(all: &mut Vec<T>, index: usize) -> &mut T {
@@ -124,8 +131,8 @@ mod tests {
             Fact::ClientLoad { client: "agent-1".into(), requests: 5, busiest_minute: 1, in_busiest_minute: 3 },
             Fact::ClientLoad { client: "agent-2".into(), requests: 2, busiest_minute: 0, in_busiest_minute: 1 },
             Fact::ClientRefused { client: "agent-2".into(), refused: 1, worst_minute: 1, in_worst_minute: 1 },
-            Fact::MinuteLoad { minute: 0, requests: 3, in_busiest_second: 3 },
-            Fact::MinuteLoad { minute: 1, requests: 4, in_busiest_second: 2 },
+            Fact::MinuteLoad { minute: 0, requests: 3, clients_in_busiest_second: 2 },
+            Fact::MinuteLoad { minute: 1, requests: 4, clients_in_busiest_second: 2 },
         ];
         assert_eq!(meter.facts(&names), expected);
     }
@@ -158,7 +165,7 @@ mod tests {
             Fact::AgentStopRequested { agent: agent() },
             Fact::AgentDown { agent: agent(), code: Some(0) },
             Fact::ClientLoad { client: agent(), requests: 3, busiest_minute: 0, in_busiest_minute: 3 },
-            Fact::MinuteLoad { minute: 0, requests: 3, in_busiest_second: 3 },
+            Fact::MinuteLoad { minute: 0, requests: 3, clients_in_busiest_second: 1 },
         ];
         assert_eq!(facts, expected);
     }

@@ -7,7 +7,7 @@
 
 use super::server::{self, Policy};
 use crate::choices::choices;
-use crate::distributed_task::agent::conduct::{self, Conduct};
+use crate::distributed_task::agent::conduct::{self, Conduct, RenewLoop};
 use crate::distributed_task::auth;
 
 choices! {
@@ -190,8 +190,8 @@ choices! {
 
     /// A job that could not be handed to its worker.
     dispatch_failure: DispatchFailure of conduct { upstream Silent, hardened Reported }
-    because "a job that never started stays leased"
-    from "#4598";
+    because "a job that never started stays leased, and is renewed for ever"
+    from "#4598; microsoft/azure-pipelines-agent#4939";
 
     /// A job is delivered again while a worker of this runner's former process may still be running it.
     orphaned_worker: OrphanedWorker of conduct { upstream Ignored, hardened WaitedFor }
@@ -202,11 +202,6 @@ choices! {
     on_renew_failure: OnRenewFailure of conduct { upstream NullDereference, hardened Retry }
     because "one failed renewal cancels a job with nine minutes of lease left"
     from "#4635";
-
-    /// The renewals of a job whose start failed in an unforeseen way.
-    renew_loop: RenewLoop of conduct { upstream LeaksOnException, hardened EndsWithJob }
-    because "a job without a worker is renewed for ever"
-    from "microsoft/azure-pipelines-agent#4939";
 
     /// How long a job runs when its lease cannot be renewed.
     lease_end: LeaseEnd of conduct { upstream FiveMinutesPast, hardened WithinLease }
@@ -223,15 +218,10 @@ choices! {
     because "nothing tells one attempt's renewal or result from another's"
     from "JobDispatcher.cs:854-973";
 
-    /// Sending completejob again when its answer was lost.
-    complete_replay: CompleteReplay of conduct { upstream Blind, hardened Keyed }
-    because "the replay of completejob finds no job"
-    from "#4418";
-
-    /// completejob answers 404 or 401.
-    completion_refused: CompletionRefused of conduct { upstream Crashes, hardened TreatedAsDone }
-    because "a success whose report was lost is reported as a failure"
-    from "Worker/JobRunner.cs:342-348";
+    /// Sending the end of a job again when the answer to its report was lost.
+    report_replay: ReportReplay of conduct { upstream Blind, hardened Keyed }
+    because "a success whose report was answered in vain ends as a failure"
+    from "#4418; Worker/JobRunner.cs:342-348";
 
     /// A worker ends without a result.
     crash_report: CrashReport of conduct { upstream AlwaysFailed, hardened RecordedResult }
@@ -269,12 +259,14 @@ impl Choices {
             dispatch_failure: self.dispatch_failure,
             orphaned_worker: self.orphaned_worker,
             on_renew_failure: self.on_renew_failure,
-            renew_loop: self.renew_loop,
+            renew_loop: match self.dispatch_failure {
+                DispatchFailure::Silent => RenewLoop::LeaksOnException,
+                DispatchFailure::Reported => RenewLoop::EndsWithJob,
+            },
             lease_end: self.lease_end,
             pipe_end: self.pipe_end,
             fencing: self.fencing,
-            complete_replay: self.complete_replay,
-            completion_refused: self.completion_refused,
+            report_replay: self.report_replay,
             crash_report: self.crash_report,
         }
     }

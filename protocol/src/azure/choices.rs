@@ -222,14 +222,9 @@ choices! {
     because "nothing tells one attempt's renewal or result from another's"
     from "actions/runner: JobDispatcher.cs:854-973";
 
-    /// Sending a job's end again when its answer was lost.
-    complete_replay: CompleteReplay of conduct { upstream Blind, hardened Keyed }
-    because "the replay of a job's end finds a plan that has ended"
-    from "Worker/JobRunner.cs:583";
-
-    /// The server says that the plan of a job that is reported has ended.
-    completion_refused: CompletionRefused of conduct { upstream Crashes, hardened TreatedAsDone }
-    because "a success whose report was lost ends as a failure"
+    /// Sending the end of a job again when the answer to its report was lost.
+    report_replay: ReportReplay of conduct { upstream Blind, hardened Keyed }
+    because "a success whose report was answered in vain ends as a failure"
     from "Worker/JobRunner.cs:583";
 
     /// A worker ends without a result.
@@ -265,8 +260,7 @@ impl Choices {
             lease_end: self.lease_end,
             pipe_end: self.pipe_end,
             fencing: self.fencing,
-            complete_replay: self.complete_replay,
-            completion_refused: self.completion_refused,
+            report_replay: self.report_replay,
             crash_report: self.crash_report,
         }
     }

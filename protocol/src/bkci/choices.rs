@@ -272,8 +272,8 @@ choices! {
     pre_instance_key: PreInstanceKey {
         /// The build's id.
         upstream Build,
-        /// The build and the job.
-        hardened BuildAndJob,
+        /// The build, the job and the attempt.
+        hardened Attempt,
     }
     because "two jobs of one build on one agent are taken for one"
     from "job/build_manager.go (preInstances)";

@@ -9,22 +9,18 @@ use squall_protocol::actions::server::{JobSpec, Registration, Server};
 use squall_protocol::actions::supervisor::Supervision;
 use squall_protocol::actions::{Choices, RunnerService};
 use squall_protocol::facts::Job as JobName;
-use squall_sim::{Node, Process, SimTime, World};
+use squall_sim::{Process, SimTime, World};
 
-use crate::distributed_task::{faults, keys};
+use crate::distributed_task::{faults, fronts, keys, power};
 
-use super::fronts::Fronts;
 use super::work::Execution;
-use super::{Job, Parameters, Runner, Workload};
+use super::{FRONTS, Job, Parameters, Runner, Workload};
 
 /// The runner's service on its machine.
 pub(super) const SERVICE: &str = "runner";
-/// A fault of this system: a front of the service is started anew, as for a new version. All its connections are reset
-/// at once, and it refuses new ones while the fault lasts.
-pub(super) const FRONT_RESTARTS: &str = "front-restarts";
 
 pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, workload: Workload) {
-    let (server, fronts) = Fronts::start(world, &choices, &parameters);
+    let server = start_service(world, &choices, &parameters);
     let jobs: Arc<BTreeMap<JobName, Job>> =
         Arc::new(workload.jobs.iter().map(|job| (job.name.as_str().into(), job.clone())).collect());
     let mut agents = BTreeMap::new();
@@ -32,13 +28,25 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
         agents.insert(runner.name.clone(), start_runner(world, &server, runner, &choices, &jobs));
     }
     faults::carry_out(world, &server, agents);
-    let world_of = world.clone();
-    world.on_system_fault(FRONT_RESTARTS, move |fault| {
-        if fronts.restart(&fault) {
-            world_of.effects().count(fault.id);
-        }
-    });
     world.spawn("workload", queue(world.clone(), server, workload));
+}
+
+/// One store, and a machine for each front of it.
+fn start_service(world: &World, choices: &Choices, parameters: &Parameters) -> Server {
+    let nodes = FRONTS.map(|name| world.node(name));
+    let store = &nodes[0];
+    let server = Server::new(
+        parameters.service.clone(),
+        choices.policy(),
+        store.clock(),
+        store.ledger(),
+        store.random("service"),
+    );
+    let served = server.clone();
+    fronts::serve(world, &nodes, move || served.router());
+    let housekeeping = server.clone();
+    world.spawn("housekeeping", async move { match housekeeping.housekeeping().await {} });
+    server
 }
 
 /// Registers a runner and starts its service. Returns its number.
@@ -60,7 +68,7 @@ fn start_runner(
     let agent_id = registered.agent_id;
     let node = world.node(&runner.name);
     Configuration::of(&registered, &runner.name, key).store(&*node.disk(), SETTINGS_FILE).expect("a new disk has room");
-    switch_on(world, &node, runner.starts_at_ms);
+    power::switch_on(world, &node, runner.starts_at_ms);
     let (choices, jobs) = (choices.clone(), jobs.clone());
     node.service(
         SERVICE,
@@ -72,18 +80,6 @@ fn start_runner(
         },
     );
     agent_id
-}
-
-/// Lets a machine boot then.
-fn switch_on(world: &World, node: &Node, at_ms: u64) {
-    if at_ms > 0 {
-        node.crash();
-        let (booting, waiting) = (node.clone(), world.clone());
-        world.spawn("power", async move {
-            waiting.sleep_until(SimTime::from_millis(at_ms)).await;
-            booting.boot();
-        });
-    }
 }
 
 fn workers(process: &Process, choices: &Choices, jobs: &Arc<BTreeMap<JobName, Job>>) -> Arc<dyn Workers> {

@@ -5,7 +5,6 @@
 //! [`squall_protocol::actions::server::Parameters`]; what is not is drawn by the seed.
 
 mod draw;
-mod fronts;
 mod furnish;
 mod live;
 mod work;
@@ -14,8 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use squall_protocol::actions::server::{Encryption, Flow};
-use squall_protocol::actions::{Choices, agent, server};
-use squall_protocol::distributed_task::task_server::SendTimeouts;
+use squall_protocol::actions::{Choices, server};
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
 use squall_sim::invariant::Invariant;
@@ -99,6 +97,10 @@ pub struct Job {
 }
 
 impl Job {
+    fn takes(&self) -> Duration {
+        Duration::from_millis(self.takes_ms)
+    }
+
     /// When something happens to it unless it is disturbed: it is queued, it is cancelled, it ends.
     fn moments_ms(&self) -> impl Iterator<Item = u64> + use<> {
         [Some(self.at_ms), self.cancel_at_ms, Some(self.at_ms + self.takes_ms)].into_iter().flatten()
@@ -132,6 +134,7 @@ impl Model for ActionsIdleRunner {
     fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
         // The bounds follow from what the service promises in this very case.
         let service = &parameters.service;
+        let runners = parameters.runners.len();
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -139,24 +142,27 @@ impl Model for ActionsIdleRunner {
             Box::new(FinishedJobNotFailed),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
-            Box::new(LeasedJobNotAborted { fence_after: fence(service) }),
-            Box::new(NoLeakedRenewal { bound: report(), start_up: start_up() }),
+            Box::new(LeasedJobNotAborted { fence_after: bounds::fence(service) }),
+            Box::new(NoLeakedRenewal { bound: bounds::report(), start_up: bounds::start_up() }),
             Box::new(OneLiveSession::default()),
             Box::new(LiveSessionNotDeleted::default()),
             Box::new(IdleAgentRunsNothing::default()),
-            Box::new(ShutdownInTime { bound: on_slow_clock(agent::SHUTDOWN_LIMIT) }),
+            Box::new(ShutdownInTime { bound: bounds::shutdown() }),
             Box::new(RestartsBounded::default()),
             Box::new(ConnectedAgentGoesOn::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(RefusalsBounded::default()),
-            Box::new(PeakToMeanBounded { settled: SETTLED, times: 10, small: clump(parameters) }),
-            Box::new(QueuedJobEnds { bound: jobs_end(parameters, workload), ..QueuedJobEnds::default() }),
-            Box::new(OfferedJobTaken { quiet_after: SETTLED, ..OfferedJobTaken::default() }),
+            Box::new(PeakToMeanBounded { settled: bounds::SETTLED, times: 10, small: bounds::clump(runners) }),
+            Box::new(QueuedJobEnds {
+                bound: bounds::jobs_end(service, runners, workload.jobs.iter().map(Job::takes)),
+                ..QueuedJobEnds::default()
+            }),
+            Box::new(OfferedJobTaken { quiet_after: bounds::SETTLED, ..OfferedJobTaken::default() }),
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: bounds::reconnect(service) }),
-            Box::new(NotLockedOut { bound: bounds::reconnect(service) }),
+            Box::new(SessionRegained { bound: bounds::RECONNECT }),
+            Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),
@@ -164,55 +170,3 @@ impl Model for ActionsIdleRunner {
         ]
     }
 }
-
-/// How long after an extension that it knows of an agent may stop a job, on a clock that is fast, not knowing whether it
-/// was extended again. It counts from when it asked, a call's time-out earlier at the most.
-fn fence(service: &server::Parameters) -> Duration {
-    (service.lease_life - agent::LEASE_MARGIN) * 9 / 10 - RENEWAL
-}
-
-/// How long an agent may renew a lease whose worker has ended: it reports, and the last renewal is under way.
-fn report() -> Duration {
-    on_slow_clock(agent::PATIENCE + agent::SHORTEST_ROUND + RENEWAL)
-}
-
-/// How long an agent may renew a lease that it knows of before a worker has the job.
-fn start_up() -> Duration {
-    on_slow_clock(agent::FIRST_RENEW_PATIENCE + agent::CHANNEL_TIMEOUT)
-}
-
-/// The true time that passes while a slow clock measures this. The slowest that is drawn loses a tenth.
-fn on_slow_clock(measured: Duration) -> Duration {
-    measured * 10 / 9
-}
-
-/// What a renewal may take.
-const RENEWAL: Duration = SendTimeouts::RUNNER.job_request;
-/// How many requests in one second are no sign of agents that act in step. A few agents are no fleet: one of them alone
-/// sends as many when it connects.
-fn clump(parameters: &Parameters) -> u32 {
-    match parameters.runners.len() as u32 {
-        few if few < FLEET => u32::MAX,
-        agents => agents * 3 / 4,
-    }
-}
-
-/// From so many agents on it shows whether they act in step.
-const FLEET: u32 = 10;
-
-/// How long after the heal agents may be busy with what went wrong before: the longest waits, and one after another.
-const SETTLED: Duration = Duration::from_secs(300);
-/// How long all jobs may take: leases of lost attempts expire, agents come back, and what is left is done, by all agents
-/// but for the longest.
-fn jobs_end(parameters: &Parameters, workload: &Workload) -> Duration {
-    let agents = parameters.runners.len().max(1) as u32;
-    let took = || workload.jobs.iter().map(|job| Duration::from_millis(job.takes_ms) + TURNAROUND);
-    let service = &parameters.service;
-    service.lease_life
-        + bounds::reconnect(service)
-        + took().sum::<Duration>() / agents
-        + took().max().unwrap_or_default()
-}
-
-/// What a job takes besides its own time: to be offered, started and reported.
-const TURNAROUND: Duration = Duration::from_secs(60);

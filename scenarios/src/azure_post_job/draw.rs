@@ -10,21 +10,15 @@ use squall_protocol::distributed_task::server::{
 use squall_protocol::queue::Redelivery;
 use squall_protocol::session::ConflictExtends;
 use squall_sim::fault::generate::families;
-use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
+use squall_sim::fault::{FaultPlan, Swarm};
 use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;
 
+use crate::distributed_task::course::{Course, between, pick};
 use crate::distributed_task::faults;
 use crate::execution::WhenAsked;
 
-use super::{Agent, Ends, FRONTS, Job, POST_JOB, Parameters, Purpose, StagePlan, Update, Workload};
-
-/// The whole of true time that a case takes.
-const END: Duration = Duration::from_secs(3 * 3_600);
-/// From here on no fault acts.
-const HEAL_MS: u64 = 80 * 60 * 1_000;
-/// The last job is queued before this: some come when everything is quiet.
-const QUEUED_BEFORE_MS: u64 = 115 * 60 * 1_000;
+use super::{Agent, Ends, FRONTS, Job, POST_JOB, Parameters, Purpose, SAVE, StagePlan, Update, Workload};
 
 /// Parts of the paths of each front that its gateway's faults may be confined to.
 const ROUTES: [(&str, &str); 7] = [
@@ -39,10 +33,11 @@ const ROUTES: [(&str, &str); 7] = [
 
 pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
-    let parameters = parameters(&mut streams.stream("parameters"));
-    let workload = workload(&mut streams.stream("workload"), &parameters.agents);
-    let plan = FaultPlan::generate(&swarm(&parameters), seed);
-    Drawn { end: END, parameters, workload, plan }
+    let course = Course::draw(&mut streams.stream("course"));
+    let parameters = parameters(&mut streams.stream("parameters"), &course);
+    let workload = workload(&mut streams.stream("workload"), &course, &parameters.agents);
+    let plan = FaultPlan::generate_near(&swarm(&parameters, &course), &workload.moments_ms(), seed);
+    Drawn { end: Duration::from_millis(course.end_ms()), parameters, workload, plan }
 }
 
 /// The service with its likely values, on the fronts of this world.
@@ -55,11 +50,12 @@ fn service() -> server::Parameters {
     server::Parameters::new(addresses, format!("http://{}/A1/", FRONTS[2]))
 }
 
-fn parameters(random: &mut impl RngCore) -> Parameters {
-    let agents = (1..=pick(random, &[2, 3, 3, 4]))
+fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
+    let agents = (1..=between(random, course.agents))
         .map(|n| Agent {
             name: format!("agent-{n}"),
             encryption: pick(random, &[Encryption::Plain, Encryption::Plain, Encryption::KeyUnderRsa]),
+            starts_at_ms: random.next_u64() % 60 * 1_000,
         })
         .collect();
     let seconds = Duration::from_secs;
@@ -84,29 +80,27 @@ fn parameters(random: &mut impl RngCore) -> Parameters {
     Parameters { agents, service: server::Parameters { tasks, progressive_backoff, ..likely } }
 }
 
-fn workload(random: &mut impl RngCore, agents: &[Agent]) -> Workload {
-    let count = 4 + random.next_u64() % 9;
-    let mut jobs: Vec<Job> = (0..count)
-        .map(|_| {
-            let at_ms = random.next_u64() % QUEUED_BEFORE_MS / 1_000 * 1_000;
-            let stages = stages(random);
-            let takes_ms = stages.iter().map(|stage| stage.takes_ms).sum::<u64>();
-            let cancelled = random.next_u64().is_multiple_of(6);
-            Job {
-                name: String::new(),
-                at_ms,
-                cancel_at_ms: cancelled.then(|| at_ms + 5_000 + random.next_u64() % takes_ms / 1_000 * 1_000),
-                stages,
-                when_asked: pick(random, &[WhenAsked::Ends, WhenAsked::Ends, WhenAsked::GoesOn]),
-            }
-        })
-        .collect();
-    jobs.sort_by_key(|job| job.at_ms);
-    for (n, job) in jobs.iter_mut().enumerate() {
-        job.name = format!("job-{}", n + 1);
-    }
-    let updates = (0..random.next_u64() % 4).map(|_| update(random, &jobs, agents)).collect();
+fn workload(random: &mut impl RngCore, course: &Course, agents: &[Agent]) -> Workload {
+    let queued = course.queued_at_ms(random);
+    let jobs: Vec<Job> = (1..).zip(queued).map(|(n, at_ms)| job(random, format!("job-{n}"), at_ms)).collect();
+    let updates = match jobs.is_empty() {
+        true => Vec::new(),
+        false => (0..random.next_u64() % 4).map(|_| update(random, &jobs, agents)).collect(),
+    };
     Workload { jobs, updates }
+}
+
+fn job(random: &mut impl RngCore, name: String, at_ms: u64) -> Job {
+    let stages = stages(random);
+    let takes_ms = stages.iter().map(|stage| stage.takes_ms).sum::<u64>();
+    let cancelled = random.next_u64().is_multiple_of(5);
+    Job {
+        name,
+        at_ms,
+        cancel_at_ms: cancelled.then(|| at_ms + 5_000 + random.next_u64() % takes_ms / 1_000 * 1_000),
+        stages,
+        when_asked: pick(random, &[WhenAsked::Ends, WhenAsked::Ends, WhenAsked::GoesOn]),
+    }
 }
 
 /// A checkout, one long task and a few short ones, and what cleans up after them in reverse order.
@@ -125,8 +119,11 @@ fn stages(random: &mut impl RngCore) -> Vec<StagePlan> {
         1..=3 => Ends::Badly,
         _ => Ends::Well,
     };
-    for n in (1..=tasks).rev().filter(|_| random.next_u64().is_multiple_of(2)).collect::<Vec<_>>() {
+    for n in (2..=tasks).rev().filter(|_| random.next_u64().is_multiple_of(2)).collect::<Vec<_>>() {
         stages.push(clean_up(random, format!("Post-job: Task {n}")));
+    }
+    if random.next_u64().is_multiple_of(2) {
+        stages.push(saves(random));
     }
     stages.push(clean_up(random, POST_JOB.to_owned()));
     stages
@@ -141,6 +138,12 @@ fn clean_up(random: &mut impl RngCore, name: String) -> StagePlan {
     stage(random, name, Purpose::CleanUp, takes_ms)
 }
 
+/// Mostly there is little to save; sometimes it takes so long that somebody has to hear of it.
+fn saves(random: &mut impl RngCore) -> StagePlan {
+    let takes_ms = pick(random, &[1_000, 2_000, 5_000, 10_000, 30_000, 120_000]);
+    stage(random, SAVE.to_owned(), Purpose::CleanUp, takes_ms)
+}
+
 /// Updates come when they may meet a job: shortly before one is queued.
 fn update(random: &mut impl RngCore, jobs: &[Job], agents: &[Agent]) -> Update {
     let near = jobs[(random.next_u64() % jobs.len() as u64) as usize].at_ms;
@@ -151,25 +154,19 @@ fn update(random: &mut impl RngCore, jobs: &[Job], agents: &[Agent]) -> Update {
     }
 }
 
-fn swarm(parameters: &Parameters) -> Swarm {
+fn swarm(parameters: &Parameters, course: &Course) -> Swarm {
     let nodes: Vec<String> = parameters.agents.iter().map(|agent| agent.name.clone()).collect();
     let services = nodes.iter().map(|node| (node.clone(), super::furnish::SERVICE.to_owned())).collect();
     Swarm {
         services,
         peers: FRONTS.map(str::to_owned).to_vec(),
         routes: ROUTES.map(|(front, route)| (front.to_owned(), route.to_owned())).to_vec(),
-        system: faults::ALL
-            .map(|name| SystemFamily { name: name.to_owned(), nodes: nodes.clone(), amounts: 0..=0 })
-            .to_vec(),
+        system: faults::swarm(&nodes, &FRONTS),
         nodes,
         // A machine that falls asleep measures its lease with a clock that stands still: no client alone can be safe.
         families: families().filter(|family| *family != "suspend").map(str::to_owned).collect(),
-        begin_ms: 60_000..HEAL_MS - 120_000,
-        heal_at_ms: HEAL_MS,
+        begin_ms: 0..course.heal_ms() - 30_000,
+        heal_at_ms: course.heal_ms(),
         faults_max: 24,
     }
-}
-
-fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {
-    from[(random.next_u64() % from.len() as u64) as usize].clone()
 }

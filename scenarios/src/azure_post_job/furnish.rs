@@ -12,7 +12,7 @@ use squall_protocol::distributed_task::server::{Flow, JobSpec, Registration};
 use squall_protocol::facts::Job as JobName;
 use squall_sim::{Process, SimTime, World};
 
-use crate::distributed_task::{faults, fronts, keys};
+use crate::distributed_task::{faults, fronts, keys, power};
 
 use super::watch::Watch;
 use super::work::Execution;
@@ -49,7 +49,8 @@ fn start_service(world: &World, choices: &Choices, parameters: &Parameters) -> S
         store.ledger(),
         store.random("service"),
     );
-    fronts::serve(&nodes, || server.router());
+    let served = server.clone();
+    fronts::serve(world, &nodes, move || served.router());
     let housekeeping = server.clone();
     world.spawn("housekeeping", async move { match housekeeping.housekeeping().await {} });
     server
@@ -77,6 +78,7 @@ fn start_agent(world: &World, server: &Server, agent: &Agent, parameters: &Param
     let mut configuration = Configuration::of(&registered, &agent.name, key);
     configuration.settings.location_url = Some(parameters.service.location.clone());
     configuration.store(&*node.disk(), AGENT_FILE).expect("a new disk has room");
+    power::switch_on(world, &node, agent.starts_at_ms);
     node.service(
         SERVICE,
         &agent.name,

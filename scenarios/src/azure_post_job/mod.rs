@@ -10,18 +10,21 @@ mod live;
 mod watch;
 mod work;
 
+use std::iter;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use squall_protocol::azure::{Choices, server};
 use squall_protocol::distributed_task::server::Encryption;
 use squall_sim::World;
-use squall_sim::invariant::agents::{IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use squall_sim::invariant::agents::{
+    ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
+};
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
 };
 use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
-use squall_sim::invariant::load::RequestRateBounded;
+use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::progress::WorkNotHeldUp;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
@@ -46,6 +49,9 @@ pub const FRONTS: [&str; 3] = ["dev-azure", "vstoken", "vssps"];
 /// The stage at the end of every job that the incident is about.
 pub const POST_JOB: &str = "Post-job: Checkout";
 
+/// The stage that saves what the long task of a job has made.
+pub const SAVE: &str = "Post-job: Task 1";
+
 /// How long a stage that cleans up may take before the monitor raises an alert.
 pub const CLEAN_UP_BOUND: Duration = Duration::from_secs(60);
 /// How long any other stage may.
@@ -69,6 +75,9 @@ pub struct Agent {
     pub name: String,
     /// How its messages travel.
     pub encryption: Encryption,
+    /// When its machine is switched on, in milliseconds of true time.
+    #[serde(default)]
+    pub starts_at_ms: u64,
 }
 
 /// What is asked of the world.
@@ -97,6 +106,28 @@ pub struct Job {
     pub cancel_at_ms: Option<u64>,
     /// What it does when it is asked to end.
     pub when_asked: WhenAsked,
+}
+
+impl Workload {
+    /// When something happens unless it is disturbed: a job is queued, is cancelled, has done a stage; an update is due.
+    fn moments_ms(&self) -> Vec<u64> {
+        let jobs = self.jobs.iter().flat_map(Job::moments_ms);
+        jobs.chain(self.updates.iter().map(|update| update.at_ms)).collect()
+    }
+}
+
+impl Job {
+    fn moments_ms(&self) -> impl Iterator<Item = u64> {
+        let stages = self.stages.iter().scan(self.at_ms, |at_ms, stage| {
+            *at_ms += stage.takes_ms;
+            Some(*at_ms)
+        });
+        iter::once(self.at_ms).chain(self.cancel_at_ms).chain(stages)
+    }
+
+    fn takes(&self) -> Duration {
+        Duration::from_millis(self.stages.iter().map(|stage| stage.takes_ms).sum())
+    }
 }
 
 /// A stage of a job.
@@ -173,8 +204,10 @@ impl Model for AzurePostJob {
         Ok(())
     }
 
-    fn invariants(&self, parameters: &Parameters, _: &Workload) -> Vec<Box<dyn Invariant>> {
+    fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
+        // The bounds follow from what the service promises in this very case.
         let service = &parameters.service.tasks;
+        let agents = parameters.agents.len();
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -182,20 +215,26 @@ impl Model for AzurePostJob {
             Box::new(FinishedJobNotFailed),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
-            Box::new(LeasedJobNotAborted { fence_after: service.lease_life - bounds::FENCE_MARGIN }),
-            Box::new(NoLeakedRenewal { bound: bounds::START_UP_OR_REPORT, start_up: bounds::START_UP_OR_REPORT }),
+            Box::new(LeasedJobNotAborted { fence_after: bounds::fence(service) }),
+            Box::new(NoLeakedRenewal { bound: bounds::report(), start_up: bounds::start_up() }),
             Box::new(OneLiveSession::default()),
             Box::new(IdleAgentRunsNothing::default()),
-            Box::new(ShutdownInTime { bound: Duration::from_secs(29) }),
+            Box::new(ShutdownInTime { bound: bounds::shutdown() }),
             Box::new(RestartsBounded::default()),
+            Box::new(ConnectedAgentGoesOn::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
-            Box::new(QueuedJobEnds { bound: bounds::JOBS_END, ..QueuedJobEnds::default() }),
+            Box::new(RefusalsBounded::default()),
+            Box::new(PeakToMeanBounded { settled: bounds::SETTLED, times: 10, small: bounds::clump(agents) }),
+            Box::new(QueuedJobEnds {
+                bound: bounds::jobs_end(service, agents, workload.jobs.iter().map(Job::takes)),
+                ..QueuedJobEnds::default()
+            }),
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, ..OfferedJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + CANCEL_OVERTIME }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: bounds::reconnect(service) }),
-            Box::new(NotLockedOut { bound: bounds::reconnect(service) }),
+            Box::new(SessionRegained { bound: bounds::RECONNECT }),
+            Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(WorkNotHeldUp { bound: HELD_UP }),
             Box::new(StageEnds {
@@ -203,16 +242,18 @@ impl Model for AzurePostJob {
                 bound: POST_JOB_BOUND,
                 counting: Counting::DespiteFaults,
             }),
-            Box::new(SlowStageAlerted {
-                stage: Some(POST_JOB.into()),
-                threshold: CLEAN_UP_BOUND,
-                ..SlowStageAlerted::default()
-            }),
+            slow_stage_alerted(POST_JOB),
+            slow_stage_alerted(SAVE),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),
             Box::new(coverage::agent_killed()),
         ]
     }
+}
+
+fn slow_stage_alerted(stage: &str) -> Box<dyn Invariant> {
+    let stage = Some(stage.into());
+    Box::new(SlowStageAlerted { stage, threshold: CLEAN_UP_BOUND, ..SlowStageAlerted::default() })
 }
 
 /// A call that was under way at heal times out, a wait ends, a session is opened.

@@ -37,7 +37,7 @@ pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
     let parameters = parameters(&mut streams.stream("parameters"));
     let workload = workload(&mut streams.stream("workload"), &parameters);
-    let plan = FaultPlan::generate(&swarm(&parameters), seed);
+    let plan = FaultPlan::generate_near(&swarm(&parameters), &workload.moments_ms(), seed);
     Drawn { end: END, parameters, workload, plan }
 }
 

@@ -39,7 +39,7 @@ const EVENTS_DELAYED: &str = "event-delayed";
 const EVENTS_DUPLICATED: &str = "event-duplicated";
 /// Events of builds overtake each other.
 const EVENTS_REORDERED: &str = "event-reordered";
-/// The database is slow.
+/// Each access to the database takes so many seconds more. A lock outlives what is done under it.
 const DATABASE_SLOW: &str = "database-slow";
 /// The database refuses transactions.
 const DATABASE_FAILS: &str = "database-fails";

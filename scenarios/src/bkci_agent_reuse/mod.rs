@@ -9,6 +9,7 @@ mod furnish;
 mod live;
 mod work;
 
+use std::iter;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,13 @@ pub struct Workload {
     pub builds: Vec<Build>,
 }
 
+impl Workload {
+    /// When something happens unless it is disturbed: a build is started, looked at, cancelled, and each of its jobs done.
+    fn moments_ms(&self) -> Vec<u64> {
+        self.builds.iter().flat_map(Build::moments_ms).collect()
+    }
+}
+
 /// A build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +95,16 @@ pub struct Build {
     /// When somebody asks for its end, in milliseconds of true time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_at_ms: Option<u64>,
+}
+
+impl Build {
+    fn moments_ms(&self) -> impl Iterator<Item = u64> {
+        let done = self.jobs.iter().scan(self.at_ms, |at_ms, job| {
+            *at_ms += job.takes_ms;
+            Some(*at_ms)
+        });
+        iter::once(self.at_ms).chain(self.retry_at_ms.iter().copied()).chain(self.cancel_at_ms).chain(done)
+    }
 }
 
 /// A job.

@@ -2,23 +2,74 @@
 
 use std::time::Duration;
 
+use squall_protocol::distributed_task::agent;
 use squall_protocol::distributed_task::server::Parameters;
+use squall_protocol::distributed_task::task_server::SendTimeouts;
 
 /// How long an agent may take to get in again after it lost its session.
-pub fn reconnect(service: &Parameters) -> Duration {
-    service.session_life + RESTART_AND_RETRY
-}
+///
+/// However long sessions live: the repaired agents take their own over. They wait a minute at the most, and a call that
+/// was under way times out.
+pub const RECONNECT: Duration = Duration::from_secs(200);
 
 /// How long a job may take to reach an agent that is ready for it.
 pub fn redelivery(service: &Parameters) -> Duration {
-    service.assignment_life.max(service.redelivery) + service.poll_hold + RESTART_AND_RETRY
+    service.assignment_life.max(service.redelivery) + service.poll_hold + RECONNECT
 }
 
-/// A restart, a call that times out, and the longest wait before the next one.
-pub const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
-/// Six attempts at the first renewal, each with a time-out and a wait; or sixty attempts to report, 10 s apart.
-pub const START_UP_OR_REPORT: Duration = Duration::from_secs(15 * 60);
-/// How long before a lease's end its holder may stop the job, not knowing whether it was renewed.
-pub const FENCE_MARGIN: Duration = Duration::from_secs(120);
-/// After the heal: leases expire, jobs are offered again, and the longest job runs.
+/// How long after an extension that it knows of an agent may stop a job, on a clock that is fast, not knowing whether it
+/// was extended again. It counts from when it asked, a call's time-out earlier at the most.
+pub fn fence(service: &Parameters) -> Duration {
+    (service.lease_life - agent::LEASE_MARGIN) * 9 / 10 - RENEWAL
+}
+
+/// How long an agent may renew a lease whose worker has ended: it reports, and the last renewal is under way.
+pub fn report() -> Duration {
+    on_slow_clock(agent::PATIENCE + agent::SHORTEST_ROUND + RENEWAL)
+}
+
+/// How long an agent may renew a lease that it knows of before a worker has the job.
+pub fn start_up() -> Duration {
+    on_slow_clock(agent::FIRST_RENEW_PATIENCE + agent::CHANNEL_TIMEOUT)
+}
+
+/// How long an agent that is asked to stop may take.
+pub fn shutdown() -> Duration {
+    on_slow_clock(agent::SHUTDOWN_LIMIT)
+}
+
+/// How long all jobs may take: leases of lost attempts expire, agents come back, and what is left is done, by all agents
+/// but for the longest.
+pub fn jobs_end(service: &Parameters, agents: usize, takes: impl Iterator<Item = Duration>) -> Duration {
+    let (sum, longest) = takes
+        .map(|takes| takes + TURNAROUND)
+        .fold((Duration::ZERO, Duration::ZERO), |(sum, longest), takes| (sum + takes, longest.max(takes)));
+    service.lease_life + RECONNECT + sum / agents.max(1) as u32 + longest
+}
+
+/// How many requests in one second are no sign of agents that act in step. A few agents are no fleet: one of them alone
+/// sends as many when it connects.
+pub fn clump(agents: usize) -> u32 {
+    match agents as u32 {
+        few if few < FLEET => u32::MAX,
+        agents => agents * 3 / 4,
+    }
+}
+
+/// How long after the heal agents may be busy with what went wrong before: the longest waits, and one after another.
+pub const SETTLED: Duration = Duration::from_secs(300);
+
+/// After the heal: leases expire, jobs are offered again, and the longest job runs. For jobs that nobody knows before.
 pub const JOBS_END: Duration = Duration::from_secs(55 * 60);
+
+/// The true time that passes while a slow clock measures this. The slowest that is drawn loses a tenth.
+fn on_slow_clock(measured: Duration) -> Duration {
+    measured * 10 / 9
+}
+
+/// What a renewal may take.
+const RENEWAL: Duration = SendTimeouts::RUNNER.job_request;
+/// What a job takes besides its own time: to be offered, started and reported.
+const TURNAROUND: Duration = Duration::from_secs(60);
+/// From so many agents on it shows whether they act in step.
+const FLEET: u32 = 10;

@@ -1,31 +1,52 @@
 //! Faults that only these systems know: what the token service and the pool do to an agent.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
-use squall_protocol::distributed_task::server::Server;
+use squall_protocol::distributed_task::server::{Denial, Server};
 use squall_sim::World;
-use squall_sim::fault::Phase;
+use squall_sim::fault::{Phase, SystemFamily};
+
+use super::fronts::FRONT_RESTARTS;
 
 /// The token service does not find an agent's registration while it lasts.
 pub const REGISTRATION_REFUSED: &str = "registration-refused";
 /// Every token of an agent becomes invalid.
 pub const TOKENS_REVOKED: &str = "tokens-revoked";
 
-/// All of them.
-pub const ALL: [&str; 2] = [REGISTRATION_REFUSED, TOKENS_REVOKED];
+/// The pool denies an agent access while it lasts.
+pub const ACCESS_DENIED: &str = "access-denied";
+/// The pool does not know an agent for so many seconds.
+pub const AGENT_UNKNOWN: &str = "agent-unknown";
 
-/// Carries them out, on agents by their machines' names.
+/// What is done to agents, and how much of it. A copy that lags behind catches up before an agent that asks three times,
+/// a minute apart, has to believe it.
+const TO_AGENTS: [(&str, RangeInclusive<i64>); 4] =
+    [(REGISTRATION_REFUSED, 0..=0), (TOKENS_REVOKED, 0..=0), (ACCESS_DENIED, 0..=0), (AGENT_UNKNOWN, 1..=100)];
+
+/// All of them, as plans may contain them.
+pub fn swarm(agents: &[String], fronts: &[&str]) -> Vec<SystemFamily> {
+    let fronts: Vec<String> = fronts.iter().map(ToString::to_string).collect();
+    let to_agents = TO_AGENTS.map(|(name, amounts)| (name, agents.to_vec(), amounts));
+    let all = to_agents.into_iter().chain([(FRONT_RESTARTS, fronts, 0..=0)]);
+    all.map(|(name, nodes, amounts)| SystemFamily { name: name.to_owned(), nodes, amounts }).collect()
+}
+
+/// Carries out what is done to agents, on agents by their machines' names.
 pub fn carry_out(world: &World, server: &Server, agents: BTreeMap<String, i64>) {
     let agents = Arc::new(agents);
-    for name in ALL {
+    for (name, _) in TO_AGENTS {
         let (world_of, server, agents) = (world.clone(), server.clone(), agents.clone());
         world.on_system_fault(name, move |fault| {
             let agent = fault.target.node.as_ref().and_then(|node| agents.get(node));
             let (Some(agent), Phase::Begins) = (agent, fault.phase) else { return };
             let done = match name {
                 REGISTRATION_REFUSED => server.refuse_registration(*agent, fault.lasts),
-                _ => server.revoke_tokens(*agent),
+                TOKENS_REVOKED => server.revoke_tokens(*agent),
+                ACCESS_DENIED => server.deny(*agent, Denial::AccessDenied, fault.lasts),
+                _ => server.deny(*agent, Denial::AgentUnknown, Duration::from_secs(fault.amount.unsigned_abs())),
             };
             if done.is_ok() {
                 world_of.effects().count(fault.id);

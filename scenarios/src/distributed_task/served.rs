@@ -1,6 +1,7 @@
 //! What is served on a real port, and what can be told of its clients.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use squall_protocol::Fact;
@@ -13,10 +14,13 @@ use squall_sim::invariant::queue::{QueuedJobEnds, WaitingJobTaken};
 use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession};
 use squall_sim::invariant::{Findings, History, Invariant, Rule};
 
-use super::bounds::{JOBS_END, reconnect, redelivery};
+use super::bounds::{JOBS_END, redelivery};
 
 /// Bits of an agent's key: as a real one's.
 pub const AGENT_KEY_BITS: usize = 2_048;
+
+/// A restart of a client, a call of it that times out, and its longest wait before the next one.
+const RESTART_AND_RETRY: Duration = Duration::from_secs(300);
 
 /// What an agent is configured with.
 pub fn credentials(agent: &str, registered: &Registered, key: &PrivateKey) -> Value {
@@ -41,7 +45,7 @@ pub fn invariants(service: &Parameters) -> Vec<Box<dyn Invariant>> {
         Box::new(LeaseKeptInSession),
         Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
         Box::new(WaitingJobTaken { bound: redelivery(service), ..WaitingJobTaken::default() }),
-        Box::new(NotLockedOut { bound: reconnect(service) }),
+        Box::new(NotLockedOut { bound: service.session_life + RESTART_AND_RETRY }),
     ]
 }
 

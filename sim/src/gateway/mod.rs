@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use futures_util::future::{self, BoxFuture, FutureExt};
+use futures_util::future::{self, BoxFuture, Either, FutureExt};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, Version};
 use pin_project_lite::pin_project;
@@ -271,8 +271,7 @@ impl Passage {
             }
             FaultKind::Delay { by_ms, .. } => {
                 self.tell(rule, format_args!("reply {answered} to {path} held back for {by_ms} ms"));
-                let held = self.post.clock.sleep(Duration::from_millis(*by_ms));
-                future::select(held, self.post.rules.healed()).await;
+                self.hold_back(Duration::from_millis(*by_ms)).await;
                 Ok(response)
             }
             FaultKind::Truncate { bytes, .. } => {
@@ -293,6 +292,17 @@ impl Passage {
         }
     }
 
+    /// Waits for so long. What is left at heal is worked off faster, and not all at once: else whoever waits would go on in
+    /// step with all others, for no reason of his own.
+    async fn hold_back(&self, by: Duration) {
+        let clock = &self.post.clock;
+        let due = clock.mono() + by;
+        let held = future::select(clock.sleep(by), self.post.rules.healed()).await;
+        if let Either::Right(_) = held {
+            clock.sleep(due.since(clock.mono()) / CATCH_UP).await;
+        }
+    }
+
     /// Lets the connection end with this answer (HTTP/1.1) or with the requests under way (HTTP/2).
     ///
     /// Returns whether that could be said.
@@ -304,6 +314,9 @@ impl Passage {
         self.control().is_some_and(ConnectionControl::wind_down)
     }
 }
+
+/// How many times as fast a server that was slow works off what has piled up by heal.
+const CATCH_UP: u32 = 4;
 
 /// A reset of the stream with this code.
 fn reset(code: u32) -> BoxError {

@@ -13,6 +13,7 @@ use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
 use super::running::{Change, Counts, Running};
 use super::suspensions::Suspensions;
+use super::wanted::WantedEnds;
 use super::{Findings, History, Rule};
 
 /// An agent that the server shows as online and idle executes nothing. A suspended machine executes nothing either.
@@ -145,7 +146,8 @@ impl Rule for NoAgentStoppedForGood {
 
 /// An agent that hears its server goes on.
 ///
-/// It hears it as long as answers to its polls arrive. One that is killed, asked to stop or dismissed is excused.
+/// It hears it as long as answers to its polls arrive. One that is killed, asked to stop or to update itself, or dismissed
+/// is excused.
 #[derive(Clone, Debug)]
 pub struct ConnectedAgentGoesOn {
     /// An agent may end by itself when the last answer is so long ago: something is wrong, and a fresh start may help.
@@ -168,7 +170,7 @@ impl Rule for ConnectedAgentGoesOn {
         let mut owners: BTreeMap<&Session, &Agent> = BTreeMap::new();
         let mut answered: BTreeMap<&Agent, SimTime> = BTreeMap::new();
         let mut heard: BTreeSet<&Agent> = BTreeSet::new();
-        let mut asked: BTreeSet<&Agent> = BTreeSet::new();
+        let mut wanted_ends = WantedEnds::default();
         for entry in history.journal {
             match &entry.fact {
                 Fact::SessionOpened { session, agent } => drop(owners.insert(session, agent)),
@@ -178,11 +180,9 @@ impl Rule for ConnectedAgentGoesOn {
                         answered.insert(agent, entry.at);
                     }
                 }
-                Fact::AgentStopRequested { agent } | Fact::AgentDismissed { agent } => drop(asked.insert(agent)),
-                Fact::AgentUp { agent } => drop((asked.remove(agent), answered.remove(agent))),
-                Fact::AgentDown { agent, code: Some(code) } if !asked.contains(agent) => {
-                    let Some(last) = answered.get(agent) else { continue };
-                    if entry.at.since(*last) < self.deaf_after {
+                Fact::AgentUp { agent } => drop(answered.remove(agent)),
+                Fact::AgentDown { agent, code: Some(code) } if !wanted_ends.of(agent) => {
+                    if let Some(last) = answered.get(agent).filter(|last| entry.at.since(**last) < self.deaf_after) {
                         let message = format_args!(
                             "{agent} ended by itself at {} (exit code {code}), {} after an answer from its server had \
                              arrived",
@@ -194,6 +194,7 @@ impl Rule for ConnectedAgentGoesOn {
                 }
                 _ => {}
             }
+            wanted_ends.follow(&entry.fact);
         }
         found.subjects(heard.len());
     }

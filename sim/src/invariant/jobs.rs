@@ -188,7 +188,8 @@ impl Rule for ReportedResultStays {
     }
 }
 
-/// A job that a worker finished is not turned into anything else by its own agent's report.
+/// A job that a worker finished is not turned into anything else by its own agent's report, unless the server has given
+/// it up before.
 #[derive(Clone, Debug, Default)]
 pub struct FinishedJobNotFailed;
 
@@ -209,6 +210,8 @@ impl Rule for FinishedJobNotFailed {
                 Fact::JobCancelRequested { job } => {
                     cancelled.insert(job);
                 }
+                // It waits for no result any more.
+                Fact::JobGivenUp { job, attempt } => drop(finished.remove(&(job, *attempt))),
                 Fact::JobReported { job, attempt, outcome, accepted: true } if *outcome != Outcome::Succeeded => {
                     let Some((run, at)) = finished.get(&(job, *attempt)) else { continue };
                     if *outcome == Outcome::Cancelled && cancelled.contains(job) {

@@ -244,10 +244,10 @@ mod tests {
             (agent(), any::<(u64, u32, u32)>()).prop_map(|(client, (requests, busiest_minute, in_busiest_minute))| {
                 Fact::ClientLoad { client: client.into(), requests, busiest_minute, in_busiest_minute }
             }),
-            any::<(u32, u32, u32)>().prop_map(|(minute, requests, in_busiest_second)| Fact::MinuteLoad {
+            any::<(u32, u32, u32)>().prop_map(|(minute, requests, clients_in_busiest_second)| Fact::MinuteLoad {
                 minute,
                 requests,
-                in_busiest_second
+                clients_in_busiest_second
             }),
         ]
     }

@@ -209,7 +209,7 @@ impl Rule for LeasedJobNotAborted {
 /// A lease is renewed only while a worker executes its job.
 ///
 /// An agent knows of a lease once the answer that grants it has arrived; where nothing tells of arrivals, from its grant
-/// on. A suspended machine renews nothing.
+/// on. Its next process, to which the job is delivered again, learns of it anew. A suspended machine renews nothing.
 #[derive(Clone, Debug)]
 pub struct NoLeakedRenewal {
     /// How long a lease may be renewed after its worker has stopped: the report of its end. Default: 2 minutes.
@@ -264,7 +264,12 @@ impl Rule for NoLeakedRenewal {
                 None => {}
             }
             match &entry.fact {
-                Fact::AgentUp { agent } => drop(machines.insert(agent, entry.node)),
+                Fact::AgentUp { agent } => {
+                    machines.insert(agent, entry.node);
+                    for lease in unused.values_mut().filter(|l| l.agent == agent && l.why != WhyUnused::Stopped) {
+                        lease.since = entry.at;
+                    }
+                }
                 Fact::LeaseGranted { job, attempt, agent, .. } => {
                     unused.insert((job, *attempt), Unused { agent, since: entry.at, why: WhyUnused::Granted });
                 }
@@ -504,6 +509,17 @@ mod tests {
         };
         holds(&NoLeakedRenewal::default(), 1, facts(602));
         breaks(&NoLeakedRenewal::default(), (722, "j#1", "no-leaked-renewal/lease"), &["0:10:01"], facts(601));
+    }
+
+    #[test]
+    fn the_next_process_of_an_agent_starts_up_anew() {
+        let rule = NoLeakedRenewal::default();
+        let again =
+            |renewal| vec![(601, granted("j", 1, "a")), (650, down("a")), (700, up("a")), (renewal, renewed("j", 1))];
+        holds(&rule, 1, again(820));
+        breaks(&rule, (821, "j#1", "no-leaked-renewal/lease"), &["0:11:40"], again(821));
+        let stopped = vec![(601, stopped("j", 1, "w1")), (700, up("a")), (722, renewed("j", 1))];
+        breaks(&rule, (722, "j#1", "no-leaked-renewal/lease"), &["0:10:01"], [begun(), stopped].concat());
     }
 
     #[test]

@@ -82,16 +82,17 @@ impl Rule for RefusalsBounded {
     }
 }
 
-/// After heal the requests of all clients together do not come in bursts.
+/// After heal the clients do not act in step.
 ///
+/// What counts is how many of them send requests in the same second: one alone sends many when it connects.
 /// Whole minutes are judged, beginning with the one in which agents have settled after the heal.
 #[derive(Clone, Debug)]
 pub struct PeakToMeanBounded {
     /// How long after heal what has piled up may still come at once. Default: zero.
     pub settled: Duration,
-    /// How many times the mean rate the busiest second may have. Default: 10.
+    /// How many times the mean number of requests in a second the busiest second may have in clients. Default: 10.
     pub times: u64,
-    /// A second with at most so many requests is no burst. Default: 50.
+    /// A second with at most so many clients is no burst. Default: 50.
     pub small: u32,
 }
 
@@ -103,7 +104,7 @@ impl Default for PeakToMeanBounded {
 
 impl Rule for PeakToMeanBounded {
     const NAME: &'static str = "peak-to-mean-bounded";
-    const SUMMARY: &'static str = "After heal no second has many times the requests of the mean second.";
+    const SUMMARY: &'static str = "After heal the clients do not send their requests in the same second.";
     const SUBJECT: &'static str = "fleet";
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
@@ -112,11 +113,13 @@ impl Rule for PeakToMeanBounded {
         let mut requests = 0_u64;
         let mut peak = (0_u32, 0_u32);
         for entry in history.journal {
-            let Fact::MinuteLoad { minute, requests: more, in_busiest_second } = &entry.fact else { continue };
+            let Fact::MinuteLoad { minute, requests: more, clients_in_busiest_second: clients } = &entry.fact else {
+                continue;
+            };
             if u64::from(*minute) >= first {
                 requests += u64::from(*more);
-                if *in_busiest_second > peak.0 {
-                    peak = (*in_busiest_second, *minute);
+                if *clients > peak.0 {
+                    peak = (*clients, *minute);
                 }
             }
         }
@@ -127,8 +130,8 @@ impl Rule for PeakToMeanBounded {
         let (busiest, at) = (peak.0, minute(peak.1));
         if busiest > self.small && u64::from(busiest).saturating_mul(seconds) > self.times.saturating_mul(requests) {
             let message = format_args!(
-                "{busiest} requests came within one second of the minute from {at}; {requests} came in the {seconds} \
-                 seconds from then on, and {} times their mean is the most for a second",
+                "{busiest} clients sent requests within one second of the minute from {at}; {requests} requests came \
+                 in {seconds} seconds, and {} times their mean is the most for a second",
                 self.times
             );
             found.breach("all", at, message);
@@ -153,8 +156,8 @@ mod tests {
         Fact::ClientLoad { client: name.into(), requests: 999, busiest_minute: 7, in_busiest_minute: most }
     }
 
-    fn in_minute(minute: u32, requests: u32, in_busiest_second: u32) -> Fact {
-        Fact::MinuteLoad { minute, requests, in_busiest_second }
+    fn in_minute(minute: u32, requests: u32, clients_in_busiest_second: u32) -> Fact {
+        Fact::MinuteLoad { minute, requests, clients_in_busiest_second }
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
         breaks(
             &PeakToMeanBounded::default(),
             broken,
-            &["101 requests", "0:18:00", "90600", "9060 seconds"],
+            &["101 clients", "0:18:00", "90600", "9060 seconds"],
             facts.clone(),
         );
         holds(&PeakToMeanBounded { small: 101, ..PeakToMeanBounded::default() }, 1, facts.clone());

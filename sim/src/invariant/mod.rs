@@ -53,6 +53,7 @@ pub mod stages;
 mod suspensions;
 #[cfg(test)]
 mod testing;
+mod wanted;
 pub mod workers;
 pub mod workspaces;
 

@@ -1,17 +1,20 @@
 //! Offers: when nothing is wrong, an agent takes what it is offered, and at once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::Job;
+use squall_protocol::facts::{Agent, Job};
 
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
+use super::wanted::WantedEnds;
 use super::{Findings, History, Rule};
 
 /// Once the world has been quiet for a while, an agent takes a job as soon as it is offered.
 ///
-/// Servers offer jobs to agents that they show as online and idle, so whoever is offered one has nothing else to do.
+/// Servers offer jobs to agents that they show as online and idle, so whoever is offered one has nothing else to do. One
+/// that ends because somebody asked for that, and for its update, is excused.
 #[derive(Clone, Debug)]
 pub struct OfferedJobTaken {
     /// How long after heal the world counts as quiet: time to connect again, and for old offers to end. Default: 10
@@ -39,6 +42,8 @@ impl Rule for OfferedJobTaken {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let quiet = history.heal_at + self.quiet_after;
         let mut open: Deadlines<(&Job, u32)> = Deadlines::despite_faults(self.bound);
+        let mut offered_to: BTreeMap<(&Job, u32), &Agent> = BTreeMap::new();
+        let mut wanted_ends = WantedEnds::default();
         let tell = |found: &mut Findings, (job, attempt): (&Job, u32), due: Due| {
             found.subject();
             if due.missed {
@@ -53,7 +58,15 @@ impl Rule for OfferedJobTaken {
         };
         for entry in history.journal {
             match &entry.fact {
-                Fact::JobOffered { job, attempt, .. } if entry.at >= quiet => open.arise((job, *attempt), entry.at),
+                Fact::JobOffered { job, attempt, agent } if entry.at >= quiet => {
+                    offered_to.insert((job, *attempt), agent);
+                    open.arise((job, *attempt), entry.at);
+                }
+                Fact::AgentDown { agent, .. } if wanted_ends.of(agent) => {
+                    for offer in open.open(|offer| offered_to.get(offer) == Some(&agent)) {
+                        open.settle(&offer, entry.at);
+                    }
+                }
                 // Whoever takes it back did not wait in vain before its time.
                 Fact::LeaseGranted { job, attempt, .. }
                 | Fact::JobRequeued { job, attempt }
@@ -63,6 +76,7 @@ impl Rule for OfferedJobTaken {
                 }
                 _ => {}
             }
+            wanted_ends.follow(&entry.fact);
         }
         open.missed(history.end).for_each(|(offer, due)| tell(found, offer, due));
     }
@@ -84,6 +98,21 @@ mod tests {
             (1_805, given_up("k", 1)),
         ];
         holds(&OfferedJobTaken::default(), 2, facts);
+    }
+
+    #[test]
+    fn an_agent_that_ends_for_its_update_takes_nothing() {
+        let facts = |asked: Vec<(u64, Fact)>| {
+            let ends = vec![(1_700, offered("j", 1, "a")), (1_701, exited("a", 3)), (1_703, up("a"))];
+            [asked, ends, vec![(1_760, requeued("j", 1))]].concat()
+        };
+        holds(&OfferedJobTaken::default(), 0, facts(vec![(1_600, update_requested("a"))]));
+        let broken = (1_710, "j", "offered-job-taken/job");
+        for asked in
+            [vec![], vec![(1_600, update_requested("b"))], vec![(1_500, update_requested("a")), (1_600, up("a"))]]
+        {
+            breaks(&OfferedJobTaken::default(), broken, &["attempt 1"], facts(asked));
+        }
     }
 
     #[test]

@@ -185,6 +185,10 @@ pub(super) fn stop_requested(agent: &str) -> Fact {
     Fact::AgentStopRequested { agent: agent.into() }
 }
 
+pub(super) fn update_requested(agent: &str) -> Fact {
+    Fact::AgentUpdateRequested { agent: agent.into() }
+}
+
 pub(super) fn dismissed(agent: &str) -> Fact {
     Fact::AgentDismissed { agent: agent.into() }
 }

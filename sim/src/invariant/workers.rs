@@ -1,6 +1,6 @@
 //! Worker processes: one for an attempt, one owner on a machine, and none that acts after its owner's end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use squall_protocol::Fact;
@@ -54,6 +54,8 @@ impl Rule for OneLiveWorker {
 }
 
 /// A machine has workers of one owner at a time.
+///
+/// A worker uses its machine from when it starts on a job: until then it may be waiting for leave.
 #[derive(Clone, Debug, Default)]
 pub struct ExclusiveUse {
     /// Two owners at once for at most this long are no breach. Default: zero.
@@ -62,25 +64,27 @@ pub struct ExclusiveUse {
 
 impl Rule for ExclusiveUse {
     const NAME: &'static str = "exclusive-use";
-    const SUMMARY: &'static str = "A machine has workers of one owner at a time.";
+    const SUMMARY: &'static str = "A machine is used by workers of one owner at a time.";
     const SUBJECT: &'static str = "agent";
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut used: Overlaps<&Agent, &Job> = Overlaps::new(1, self.grace);
         let mut workers: BTreeMap<&WorkerId, (&Agent, &Job)> = BTreeMap::new();
+        let mut at_work: BTreeSet<&WorkerId> = BTreeSet::new();
         let mut counts: Counts<(&Agent, &Job)> = Counts::default();
         let mut both: Vec<Overlap<&Agent, &Job>> = Vec::new();
         for entry in history.journal {
             match &entry.fact {
-                Fact::WorkerBegan { worker, agent, owner, .. } => {
-                    workers.insert(worker, (agent, owner));
-                    if counts.add((agent, owner)) {
+                Fact::WorkerBegan { worker, agent, owner, .. } => drop(workers.insert(worker, (agent, owner))),
+                Fact::JobStarted { worker, .. } => {
+                    let Some((agent, owner)) = workers.get(worker).copied() else { continue };
+                    if at_work.insert(worker) && counts.add((agent, owner)) {
                         used.enter(agent, owner, entry.at);
                     }
                 }
                 Fact::WorkerEnded { worker } => {
                     let Some((agent, owner)) = workers.remove(worker) else { continue };
-                    if counts.remove(&(agent, owner)) {
+                    if at_work.remove(worker) && counts.remove(&(agent, owner)) {
                         both.extend(used.leave(agent, owner, entry.at));
                     }
                 }
@@ -177,10 +181,24 @@ mod tests {
     fn one_owner_may_have_two_workers_on_a_machine() {
         let facts = vec![
             (1, began("w1", "a", "b/1", 1)),
+            (1, started("b/1", 1, "a", "w1")),
             (2, began("w2", "a", "b/2", 1)),
+            (2, started("b/2", 1, "a", "w2")),
             (3, ended("w1")),
             (4, ended("w2")),
             (4, began("w3", "a", "c/1", 1)),
+            (4, started("c/1", 1, "a", "w3")),
+        ];
+        holds(&ExclusiveUse::default(), 1, facts);
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_leave_does_not_use_its_machine() {
+        let facts = vec![
+            (1, began("w1", "a", "b/1", 1)),
+            (2, began("w2", "a", "c/1", 1)),
+            (2, started("c/1", 1, "a", "w2")),
+            (6, ended("w1")),
         ];
         holds(&ExclusiveUse::default(), 1, facts);
     }
@@ -189,9 +207,12 @@ mod tests {
     fn two_owners_on_a_machine_are_a_breach() {
         let facts = vec![
             (1, began("w1", "a", "b/1", 1)),
+            (1, started("b/1", 1, "a", "w1")),
             (2, began("w2", "a", "b/2", 1)),
+            (2, started("b/2", 1, "a", "w2")),
             (3, ended("w1")),
             (4, began("w3", "a", "c/1", 1)),
+            (4, started("c/1", 1, "a", "w3")),
             (6, ended("w2")),
         ];
         let broken = (4, "a", "exclusive-use/agent");

@@ -6,9 +6,9 @@ use futures_util::{FutureExt, select_biased};
 
 use crate::actions::choices::SecondJob;
 use crate::actions::supervisor::exit;
-use crate::distributed_task::agent::{Cursor, Dispatcher, body};
+use crate::distributed_task::agent::{Cursor, Dispatcher};
 use crate::distributed_task::failure::Failure;
-use crate::distributed_task::wire::{JobCancelMessage, TaskAgentMessage, message_type};
+use crate::distributed_task::wire::{TaskAgentMessage, message_type};
 use crate::signal::Watch;
 
 use super::runner::Runner;
@@ -99,8 +99,8 @@ impl Intake {
                 return self.job(message).await;
             }
             message_type::JOB_CANCELLATION => {
-                let cancel: JobCancelMessage = body(&message).map_err(unforeseen)?;
-                self.dispatcher.cancel(cancel.job_id, cancel.timeout);
+                let session = self.session_of_pool();
+                return self.runner.station.cancel(&self.dispatcher, session, &message).await.map_err(unforeseen);
             }
             message_type::AGENT_REFRESH | message_type::RUNNER_REFRESH if ephemeral => {
                 self.plan = Plan::End(exit::RUN_ONCE_RUNNER_UPDATING);

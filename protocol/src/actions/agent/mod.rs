@@ -5,13 +5,11 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{FutureExt, select_biased};
 
-use crate::actions::choices::{Choices, KillDeadline};
+use crate::actions::choices::Choices;
 use crate::actions::supervisor::exit;
-use crate::clock;
 use crate::distributed_task::agent::{self as shared, Dispatcher, Whole};
 use crate::distributed_task::wire::TaskAgentMessage;
 use crate::supervise::Shutdown;
@@ -44,11 +42,8 @@ pub use v2::{ACKNOWLEDGE_TIMEOUT, ACQUIRE_PATIENCE, LONGEST_SKIP_WAIT, SKIP_WAIT
 pub use crate::distributed_task::agent::{
     CHANNEL_TIMEOUT, CRASHED, Configuration, CredentialData, Credentials, DELETE_MESSAGE_TIMEOUT, FINISHED_JOB_GRACE,
     FIRST_RENEW_PATIENCE, JOB_TIMEOUT, KEY_FILE, LEASE_MARGIN, Machine, PATIENCE, RENEW_PAUSE, RESULT_CODES,
-    SETTINGS_FILE, SHORTEST_ROUND, STOP_GRACE, Settings,
+    SETTINGS_FILE, SHORTEST_ROUND, SHUTDOWN_LIMIT, STOP_GRACE, Settings,
 };
-
-/// The repaired runner ends so long after it was told to: its supervisor would kill it after 30 s (`RunnerService.js`).
-pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 
 /// The listener process, from its start to its exit code (see [`exit`]). It stops when `shutdown` is requested.
 ///
@@ -130,26 +125,16 @@ impl Main {
             end = self.listen().fuse() => end,
         };
         tracing::info!("Runner ends with {}.", end.code);
-        match self.runner.choices.kill_deadline {
-            KillDeadline::OnServerCancelOnly => self.wind_up(end.session).await,
-            KillDeadline::Always => {
-                let clock = self.runner.line.clock.clone();
-                if clock::timeout(&*clock, SHUTDOWN_LIMIT, self.wind_up(end.session)).await.is_err() {
-                    tracing::warn!("Whatever is left to do, the runner ends now.");
+        let sessions = &mut self.listener.sessions;
+        self.dispatcher
+            .wind_up(async {
+                match end.session {
+                    SessionAtEnd::Deleted => sessions.delete().await,
+                    SessionAtEnd::Left => Ok(()),
                 }
-            }
-        }
+            })
+            .await;
         end.code
-    }
-
-    /// Ends the job in hand, then the session.
-    async fn wind_up(&mut self, session: SessionAtEnd) {
-        self.dispatcher.shutdown().await;
-        if session == SessionAtEnd::Deleted
-            && let Err(failure) = self.listener.sessions.delete().await
-        {
-            tracing::warn!("Catch exception during delete session: {failure}");
-        }
     }
 
     async fn listen(&mut self) -> End {

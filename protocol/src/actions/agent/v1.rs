@@ -41,7 +41,7 @@ impl Intake {
         }
     }
 
-    fn session_of_pool(&self) -> Option<uuid::Uuid> {
+    pub(super) fn session_of_pool(&self) -> Option<uuid::Uuid> {
         self.session
             .see(|session| session.as_ref().filter(|session| session.broker.is_none()).and_then(|session| session.id))
     }

@@ -7,9 +7,7 @@ use crate::azure::supervisor::exit;
 use crate::distributed_task::agent::conduct::{AckOrder, SecondJob};
 use crate::distributed_task::agent::{Cursor, Dispatcher, Origin, Station, body};
 use crate::distributed_task::failure::Failure;
-use crate::distributed_task::wire::{
-    AgentRefreshMessage, JobCancelMessage, JobMessage, TaskAgentMessage, message_type,
-};
+use crate::distributed_task::wire::{AgentRefreshMessage, JobMessage, TaskAgentMessage, message_type};
 use crate::signal::Watch;
 
 use super::poll::NO_STATUS;
@@ -115,8 +113,8 @@ impl Intake {
         match message.message_type.as_str() {
             message_type::PIPELINE_AGENT_JOB_REQUEST => return self.job(message).await,
             message_type::JOB_CANCELLATION => {
-                let cancel: JobCancelMessage = body(&message).map_err(unforeseen)?;
-                self.dispatcher.cancel(cancel.job_id, cancel.timeout);
+                let session = self.session_id();
+                return self.station.cancel(&self.dispatcher, session, &message).await.map_err(unforeseen);
             }
             message_type::AGENT_REFRESH if self.update.is_some() => {
                 tracing::info!("Agent update is in progress, skip message '{}'.", message.message_id);

@@ -126,12 +126,15 @@ impl Main {
             end = self.listen().fuse() => end,
         };
         tracing::info!("Agent ends with {}.", end.code);
-        self.dispatcher.shutdown().await;
-        if end.session == SessionAtEnd::Deleted
-            && let Err(failure) = self.listener.sessions.delete().await
-        {
-            tracing::warn!("Catch exception during delete session: {failure}");
-        }
+        let sessions = &mut self.listener.sessions;
+        self.dispatcher
+            .wind_up(async {
+                match end.session {
+                    SessionAtEnd::Deleted => sessions.delete().await,
+                    SessionAtEnd::Left => Ok(()),
+                }
+            })
+            .await;
         end.code
     }
 

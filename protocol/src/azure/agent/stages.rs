@@ -1,8 +1,9 @@
 //! A job, stage by stage (`TaskRunner.cs`, `StepsRunner.cs`), and what each stage tells about itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::future::{self, BoxFuture};
+use futures_util::future::{self, BoxFuture, Either};
 
 use crate::azure::choices::{Choices, TelemetryPath};
 use crate::azure::wire::CustomerIntelligenceEvent;
@@ -31,12 +32,17 @@ impl Execute for StagesRunner {
                 TelemetryPath::OnCriticalPath => run(&mut *stages, &Outlet::Direct(&telemetry), &cancelled).await,
                 TelemetryPath::Beside => {
                     let backlog = Backlog::new();
-                    let work = async {
-                        let outcome = run(&mut *stages, &Outlet::Backlog(&backlog), &cancelled).await;
-                        backlog.close();
-                        outcome
-                    };
-                    future::join(work, telemetry.work_off(&backlog)).await.0
+                    let outlet = Outlet::Backlog(&backlog);
+                    let sending = pin!(telemetry.work_off(&backlog));
+                    match future::select(pin!(run(&mut *stages, &outlet, &cancelled)), sending).await {
+                        Either::Left((outcome, sending)) => {
+                            backlog.close();
+                            telemetry.wait_for(sending).await;
+                            outcome
+                        }
+                        // An open backlog is never worked off.
+                        Either::Right(((), work)) => work.await,
+                    }
                 }
             };
             stages.end(outcome);

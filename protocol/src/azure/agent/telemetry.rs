@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use futures_util::FutureExt;
 use http::Method;
 
 use crate::azure::choices::Choices;
@@ -45,6 +46,14 @@ impl Telemetry {
         let call = Call::new(Method::POST, &self.url, SEND_TIMEOUT).json(&[event]);
         let sent = async { successful(self.client.send(&call).await?) };
         self.locations.in_time(self.client.line(), sent).await.map(drop)
+    }
+
+    /// Waits at the end of a job for what is left to be sent, all of it together for as long as one event may take.
+    pub async fn wait_for(&self, sending: impl Future<Output = ()>) {
+        let sent = self.locations.in_time(self.client.line(), sending.map(Ok)).await;
+        if let Err(failure) = sent {
+            tracing::warn!("Telemetry is left: {failure}");
+        }
     }
 
     /// Publishes what a backlog has, one event after the other, until it is closed and empty.

@@ -25,10 +25,13 @@ pub(super) struct Builds {
     choices: Choices,
     configuration: Configuration,
     /// By [`Builds::key`].
-    preparing: Watch<BTreeMap<(String, String), BuildInfo>>,
+    preparing: Watch<BTreeMap<Key, BuildInfo>>,
     /// Those that this process started.
     running: Watch<Vec<BuildInfo>>,
 }
+
+/// What a build is known by that is being prepared: its id, and the job and the attempt at it.
+type Key = (String, Option<(String, Option<u32>)>);
 
 impl Builds {
     pub(super) fn new(
@@ -136,10 +139,10 @@ impl Builds {
         }
     }
 
-    fn key(&self, build: &BuildInfo) -> (String, String) {
+    fn key(&self, build: &BuildInfo) -> Key {
         match self.choices.pre_instance_key {
-            PreInstanceKey::Build => (build.build_id.clone(), String::new()),
-            PreInstanceKey::BuildAndJob => (build.build_id.clone(), build.vm_seq_id.clone()),
+            PreInstanceKey::Build => (build.build_id.clone(), None),
+            PreInstanceKey::Attempt => (build.build_id.clone(), Some((build.vm_seq_id.clone(), build.execute_count))),
         }
     }
 

@@ -87,7 +87,7 @@ impl State {
         let offered = mine.filter(|(key, row)| match row.status {
             RowStatus::Queue => true,
             // Claimed, and the agent does not know of it: its answer was lost.
-            RowStatus::Running => idempotent && !self.has_started(key) && !is_among(has, key),
+            RowStatus::Running => idempotent && !self.has_started(key) && !is_among(has, key, row.execute_count),
             RowStatus::Done | RowStatus::Failure => false,
         });
         offered.min_by_key(|(_, row)| row.updated).map(|(key, _)| key.clone())

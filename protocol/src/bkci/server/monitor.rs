@@ -73,7 +73,8 @@ impl State {
         let waiting = |job: &&super::pipeline::JobRun| job.phase == Phase::Dispatched && job.started.is_none();
         let Some(agent) = build.job(seq).filter(waiting).and_then(|job| job.agent.clone()) else { return };
         let key = (id.clone(), seq);
-        let has = self.agent_has(&agent, &key);
+        let Some(execute_count) = self.rows.get(&key).map(|row| row.execute_count) else { return };
+        let has = self.agent_has(&agent, &key, execute_count);
         let heard = self.agents.get(&agent).and_then(|agent| agent.heard);
         let roll_back = self.choices.roll_back;
         let Some(row) = self.rows.get_mut(&key) else { return };

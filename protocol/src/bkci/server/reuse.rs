@@ -27,6 +27,8 @@ pub(super) enum Need {
     Patience,
     /// It never gets it.
     Never(&'static str),
+    /// The job whose agent it reuses has failed, and it with it.
+    FailsWithRoot,
 }
 
 impl Server {
@@ -47,6 +49,10 @@ impl Server {
                     Need::Patience => false,
                     Need::Never(why) => {
                         state.give_job_up(&id, seq, why, now);
+                        return Ok(());
+                    }
+                    Need::FailsWithRoot => {
+                        state.end_job(&id, seq, Outcome::Failed, now);
                         return Ok(());
                     }
                 };
@@ -81,9 +87,7 @@ impl State {
         let Some(first) = build.job(root) else { return Need::Never("the job whose agent it reuses does not exist") };
         match first.phase {
             Phase::Ended(Outcome::Succeeded) | Phase::Dispatched => {}
-            Phase::Ended(_) if first.spec.stage == stage => {
-                return Need::Never("the job whose agent it reuses has failed");
-            }
+            Phase::Ended(_) if first.spec.stage == stage => return Need::FailsWithRoot,
             _ => return Need::Patience,
         }
         let skipped = first.execute_count < build.execute_count;

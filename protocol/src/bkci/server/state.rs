@@ -149,8 +149,10 @@ impl State {
 
     /// Shows what is known about an agent, if it is not what was shown before.
     pub(super) fn show(&mut self, agent_id: &str) {
+        let at_work = self.is_at_work(agent_id);
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
-        let shown = (agent.status == AgentStatus::ImportOk && agent.heard.is_some(), !agent.tasks.is_empty());
+        let busy = at_work || !agent.tasks.is_empty();
+        let shown = (agent.status == AgentStatus::ImportOk && agent.heard.is_some(), busy);
         if agent.shown != shown {
             agent.shown = shown;
             let (online, busy) = shown;
@@ -158,13 +160,26 @@ impl State {
         }
     }
 
+    /// Has a worker of the agent started on a job that has not ended, as far as the server knows?
+    fn is_at_work(&self, agent: &str) -> bool {
+        let running = self.rows.iter().filter(|(_, row)| row.agent == agent && row.status == RowStatus::Running);
+        running
+            .filter_map(|((build, seq), _)| self.builds.get(build)?.job(*seq))
+            .any(|job| job.started.is_some() && job.phase == Phase::Dispatched)
+    }
+
     /// Does an agent say that it has a job?
-    pub(super) fn agent_has(&self, agent: &str, key: &JobKey) -> bool {
-        self.agents.get(agent).is_some_and(|agent| is_among(&agent.tasks, key))
+    pub(super) fn agent_has(&self, agent: &str, key: &JobKey, execute_count: u32) -> bool {
+        self.agents.get(agent).is_some_and(|agent| is_among(&agent.tasks, key, execute_count))
     }
 }
 
-/// Is a job among those that an agent says it has?
-pub(super) fn is_among(tasks: &[TaskInfo], (build, seq): &JobKey) -> bool {
-    tasks.iter().any(|task| task.build_id == *build && task.vm_seq_id == seq.to_string())
+/// Is this attempt at a job among those that an agent says it has? One that does not say which attempt it has may have
+/// this one.
+pub(super) fn is_among(tasks: &[TaskInfo], (build, seq): &JobKey, execute_count: u32) -> bool {
+    tasks.iter().any(|task| {
+        task.build_id == *build
+            && task.vm_seq_id == seq.to_string()
+            && task.execute_count.is_none_or(|told| told == execute_count)
+    })
 }

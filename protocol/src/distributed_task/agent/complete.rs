@@ -13,8 +13,7 @@ use crate::distributed_task::retry_request::retry_request;
 use crate::distributed_task::wire::v2::CompleteJobRequest;
 use crate::distributed_task::wire::{JobEvent, JobMessage, TaskAgentJobRequest, TaskResult, TimelineRecord, event};
 
-use super::conduct::CompletionRefused::{Crashes, TreatedAsDone};
-use super::conduct::{CompleteReplay, Conduct, CrashReport, NestedRetries};
+use super::conduct::{Conduct, CrashReport, NestedRetries, ReportReplay};
 use super::dispatch::{Dispatch, Dispatcher};
 use super::in_hand::Recorded;
 use super::lease::{is_stale, lock_token, run_service_url};
@@ -269,7 +268,7 @@ impl<'a> Report<'a> {
             NestedRetries::OneLayer => service.complete(&request, key).await,
         };
         match done {
-            Err(failure) if self.is_closed(&failure) && self.conduct.completion_refused == TreatedAsDone => {
+            Err(failure) if self.is_closed(&failure) && self.conduct.report_replay == ReportReplay::Keyed => {
                 tracing::info!("Job {} is closed already: {failure}", self.job.job_id);
                 Ok(())
             }
@@ -284,7 +283,7 @@ impl<'a> Report<'a> {
     }
 
     fn is_final(&self, failure: &Failure) -> bool {
-        let refused = *failure == Failure::Unauthorized && self.conduct.completion_refused == Crashes;
+        let refused = *failure == Failure::Unauthorized && self.conduct.report_replay == ReportReplay::Blind;
         refused || self.is_closed(failure)
     }
 
@@ -307,6 +306,6 @@ impl<'a> Report<'a> {
     }
 
     fn key(&self, key: Option<Uuid>) -> Option<Uuid> {
-        key.filter(|_| self.conduct.complete_replay == CompleteReplay::Keyed)
+        key.filter(|_| self.conduct.report_replay == ReportReplay::Keyed)
     }
 }

@@ -109,7 +109,8 @@ pub enum DispatchFailure {
 pub enum OrphanedWorker {
     /// Nobody looks: a second worker starts beside it.
     Ignored,
-    /// A file names the job in hand; no job starts before the orphan has ended or its lease has passed.
+    /// A file names the job in hand; no job starts before the orphan has ended or its lease has passed, and a
+    /// cancellation reaches it through the file.
     WaitedFor,
 }
 
@@ -163,24 +164,16 @@ pub enum Fencing {
     LockToken,
 }
 
-/// Sending completejob again when its answer was lost.
+/// Sending the end of a job again when the answer to its report was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CompleteReplay {
-    /// The same POST again; the job it names is gone by then.
+pub enum ReportReplay {
+    /// The same report again. The job that it names is gone by then; the refusal, or a 401, is an exception that ends the
+    /// worker, and its listener reports the job as failed.
     Blind,
-    /// All reports of one attempt carry the same idempotency key.
+    /// All reports of one attempt carry the same idempotency key. A refusal says that there is nothing left to report,
+    /// and 401 is an outage.
     Keyed,
-}
-
-/// completejob answers 404 or 401.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CompletionRefused {
-    /// An exception ends the worker, and its listener reports the job as failed.
-    Crashes,
-    /// 404 after an attempt whose answer was lost, or at all: there is nothing left to report. 401 is an outage.
-    TreatedAsDone,
 }
 
 /// A worker ends without a result.
@@ -203,13 +196,13 @@ pub enum CreateReplay {
     Keyed,
 }
 
-/// When a V1 job's message is deleted.
+/// When the messages about a V1 job are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AckOrder {
-    /// As soon as the job was handed to the dispatcher, whatever becomes of it.
+    /// As soon as the job was handed to the dispatcher, or told to end, whatever becomes of it.
     OnDispatch,
-    /// Once the first renewal has shown that the job is ours.
+    /// Once the first renewal has shown that the job is ours; that of a cancellation once the job has ended.
     OnceLeased,
 }
 
@@ -268,17 +261,15 @@ pub struct Conduct {
     pub pipe_end: PipeEnd,
     /// The token of the lease, in renewals and completions.
     pub fencing: Fencing,
-    /// Sending completejob again when its answer was lost.
-    pub complete_replay: CompleteReplay,
-    /// completejob answers 404 or 401.
-    pub completion_refused: CompletionRefused,
+    /// Sending the end of a job again when the answer to its report was lost.
+    pub report_replay: ReportReplay,
     /// A worker ends without a result.
     pub crash_report: CrashReport,
     /// Sending the creation of a session again when its answer was lost.
     pub create_replay: CreateReplay,
     /// Another session of the same agent is live (409).
     pub on_conflict: OnConflict,
-    /// When a V1 job's message is deleted.
+    /// When the messages about a V1 job are deleted.
     pub ack_order: AckOrder,
     /// The V1 cursor, `lastMessageId`.
     pub cursor: Cursor,
@@ -305,9 +296,9 @@ impl Conduct {
                 (CreateReplay::Keyed, OnConflict::ExitAfter8) => session::OnConflict::AnswerAgain,
                 (CreateReplay::Keyed, OnConflict::Outlast) => session::OnConflict::TakeOver,
             },
-            completion: match self.complete_replay {
-                CompleteReplay::Blind => Completion::AsTheRuleSays,
-                CompleteReplay::Keyed => Completion::Idempotent,
+            completion: match self.report_replay {
+                ReportReplay::Blind => Completion::AsTheRuleSays,
+                ReportReplay::Keyed => Completion::Idempotent,
             },
             fencing: match self.fencing {
                 Fencing::ZeroGuid => lease::Fencing::Ignored,

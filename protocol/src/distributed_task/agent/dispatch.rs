@@ -21,8 +21,12 @@ use super::station::Station;
 /// How long a first job that has its result may take to end when a second one arrives (`JobDispatcher.cs:238-341`).
 pub const FINISHED_JOB_GRACE: Duration = Duration::from_secs(45);
 
-/// How often the repaired runner looks whether an orphaned worker has ended.
-const ORPHAN_LOOK: Duration = Duration::from_secs(5);
+/// How often the repaired runner looks whether an orphaned worker has ended, and an orphaned worker whether it is to.
+pub(super) const ORPHAN_LOOK: Duration = Duration::from_secs(5);
+
+/// The repaired listener ends so long after it was told to: its supervisor would kill it after 30 s
+/// (`RunnerService.js`).
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 
 /// By which flow a job came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ struct State {
     by_run_service: bool,
     running: u32,
     orphan: bool,
+    /// Cancelled before they came: their messages wait, or come again.
+    cancelled: BTreeMap<Uuid, Mono>,
 }
 
 impl Dispatcher {
@@ -118,14 +124,17 @@ impl Dispatcher {
             accepted: Watch::new(None),
             done: Watch::new(None),
         });
-        let previous = {
+        let (previous, cancelled) = {
             let mut state = self.state();
             if state.jobs.get(&dispatch.job.job_id).is_none_or(|known| known.done.get().is_some()) {
                 state.jobs.insert(dispatch.job.job_id, dispatch.clone());
             }
             state.running += 1;
-            state.last.replace(dispatch.clone())
+            (state.last.replace(dispatch.clone()), state.cancelled.remove(&dispatch.job.job_id))
         };
+        if let Some(kill_at) = cancelled {
+            self.tell(&dispatch, kill_at);
+        }
         self.status.set(status::BUSY);
         let (dispatcher, running) = (self.clone(), dispatch.clone());
         self.station.tasks.add(async move {
@@ -141,9 +150,20 @@ impl Dispatcher {
     }
 
     /// `JobDispatcher.Cancel`: tells a job to end within `timeout`, and has its worker killed shortly before.
-    pub fn cancel(&self, job: Uuid, timeout: Duration) -> bool {
-        let Some(dispatch) = self.state().jobs.get(&job).cloned() else { return false };
+    pub fn cancel(&self, job: Uuid, timeout: Duration) {
         let kill_at = self.station.line.mono() + self.station.profile.kill.after(timeout);
+        self.note_cancellation(job, kill_at);
+        let known = self.state().jobs.get(&job).cloned();
+        match known {
+            Some(dispatch) => self.tell(&dispatch, kill_at),
+            None if self.station.conduct.second_job == SecondJob::WaitsForFirst => {
+                self.state().cancelled.entry(job).or_insert(kill_at);
+            }
+            None => {}
+        }
+    }
+
+    fn tell(&self, dispatch: &Dispatch, kill_at: Mono) {
         dispatch.cancel.change(|cancel| {
             cancel.requested = true;
             cancel.kill_at = match (cancel.kill_at, self.station.conduct.repeated_cancel) {
@@ -151,13 +171,49 @@ impl Dispatcher {
                 _ => Some(kill_at),
             };
         });
-        tracing::info!("Fired cancellation token for job {job}.");
-        true
+        tracing::info!("Fired cancellation token for job {}.", dispatch.job.job_id);
+    }
+
+    /// Ends when nothing of a job is in hand, be it with a worker of a former process.
+    pub async fn is_over(&self, job: Uuid) {
+        let known = self.state().jobs.get(&job).cloned();
+        match known {
+            Some(dispatch) => dispatch.done.until(|done| done.as_ref().map(drop)).await,
+            None => self.idle().await,
+        }
+    }
+
+    /// A worker whose listener is gone has no pipe any more: it looks into the file. That may be a worker of a former
+    /// process, or this one's when the next process has come.
+    fn note_cancellation(&self, job: Uuid, end_by: Mono) {
+        if self.station.conduct.orphaned_worker == OrphanedWorker::WaitedFor
+            && let Some(in_hand) = InHand::read(&*self.station.disk).filter(|in_hand| in_hand.job_id == job)
+        {
+            in_hand.cancel(end_by, &*self.station.disk);
+        }
+    }
+
+    /// Ends the job in hand, then the session. Where every stop has a deadline, the whole of it has one.
+    pub async fn wind_up(&self, end_session: impl Future<Output = Result<(), Failure>>) {
+        let work = async {
+            self.shutdown().await;
+            if let Err(failure) = end_session.await {
+                tracing::warn!("Catch exception during delete session: {failure}");
+            }
+        };
+        match self.station.conduct.kill_deadline {
+            KillDeadline::OnServerCancelOnly => work.await,
+            KillDeadline::Always => {
+                if clock::timeout(&*self.station.line.clock, SHUTDOWN_LIMIT, work).await.is_err() {
+                    tracing::warn!("Whatever is left to do, the listener ends now.");
+                }
+            }
+        }
     }
 
     /// `ShutdownAsync`: cancels the job in hand and waits for its end. Whatever a cancellation left to the worker, a
     /// shutdown has a deadline of its own where every stop has one.
-    pub async fn shutdown(&self) {
+    async fn shutdown(&self) {
         let Some(last) = self.state().last.take() else { return };
         match self.station.conduct.kill_deadline {
             KillDeadline::OnServerCancelOnly => last.cancel_without_deadline(),

@@ -162,21 +162,27 @@ impl Execution<'_> {
         }
         let exit = self.wait_for_end(&mut *worker, told, grace).await;
         self.worker_gone().await;
-        if on_end == TaskResult::Canceled && result_of(exit).is_none() {
-            self.report_killed().await;
+        if !matches!(exit, Exit::Code(code) if is_reported(code)) && !self.is_not_ours() {
+            self.report_unreported(on_end).await;
         }
         self.renewal.finish().await?;
         complete::finish_request(self.dispatcher, self.dispatch, on_end).await?;
         Ok(on_end)
     }
 
-    /// A cancelled worker that had to be killed may have reported nothing, and a plan with events hears of no end but by
-    /// one. What the worker had finished before stays as it was.
-    async fn report_killed(&self) {
+    /// A worker that had to be killed, or that stopped for want of a lease, has reported nothing, and a plan with events
+    /// hears of no end but by one. What the worker had finished before stays as it was. The server's lease may be longer
+    /// than the last answer that arrived: without a report the job would wait for its end.
+    async fn report_unreported(&self, on_end: TaskResult) {
         if self.dispatcher.station.conduct.crash_report == CrashReport::RecordedResult {
             let recorded = complete::recorded(self.dispatcher, self.dispatch);
-            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Canceled, recorded).await;
+            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, on_end, recorded).await;
         }
+    }
+
+    /// Has the server closed the job or given it to somebody else?
+    fn is_not_ours(&self) -> bool {
+        self.renewal.ended.see(|end| *end == Some(RenewEnd::NotOurs))
     }
 
     async fn watch(&self, worker: &mut dyn Worker, told: Option<Lease>) -> Watched {
@@ -191,9 +197,13 @@ impl Execution<'_> {
     async fn worker_ended(&self, exit: Exit) -> Result<TaskResult, Failure> {
         let result = result_of(exit);
         self.worker_gone().await;
-        if result.is_none() {
-            tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
-            complete::report_crash(self.dispatcher, self.dispatch).await;
+        match result {
+            None => {
+                tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
+                complete::report_crash(self.dispatcher, self.dispatch).await;
+            }
+            Some(TaskResult::Abandoned) => self.report_unreported(TaskResult::Abandoned).await,
+            Some(_) => {}
         }
         self.renewal.finish().await?;
         let result = result.unwrap_or(TaskResult::Failed);
@@ -285,7 +295,8 @@ impl Execution<'_> {
     fn note(&self, lease: Option<Lease>) {
         let station = &self.dispatcher.station;
         if let (OrphanedWorker::WaitedFor, Some(lease)) = (station.conduct.orphaned_worker, lease) {
-            InHand::new(self.dispatch.job.job_id, station.line.mono(), self.runs_until(lease)).write(&*station.disk);
+            let until = self.runs_until(lease);
+            InHand::note(self.dispatch.job.job_id, station.line.mono(), until, &*station.disk);
         }
     }
 
@@ -314,6 +325,11 @@ fn result_of(exit: Exit) -> Option<TaskResult> {
         Exit::Code(code) => u64::try_from(code - RESULT_CODES).ok().and_then(TaskResult::from_number),
         Exit::Killed => None,
     }
+}
+
+/// Does this exit code tell a result that the worker has reported? A job that it gave up on its own it has not.
+fn is_reported(code: i32) -> bool {
+    result_of(Exit::Code(code)).is_some_and(|result| result != TaskResult::Abandoned)
 }
 
 /// Why a message did not reach the worker.

@@ -1,4 +1,5 @@
-//! The file that names the job in hand, so that the next process knows of a worker that this one leaves behind.
+//! The file that names the job in hand, so that the next process knows of a worker that this one leaves behind, and can
+//! ask it to end.
 //!
 //! It is not synced: a crash of the machine takes the workers with it, and may take the file.
 
@@ -18,24 +19,41 @@ pub(super) struct InHand {
     pub job_id: Uuid,
     written: Duration,
     until: Duration,
+    /// A process that does not know the worker was told to cancel the job, and leaves it this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end_by: Option<Duration>,
 }
 
 const FILE: &str = ".job_in_hand";
 
 impl InHand {
-    pub fn new(job_id: Uuid, now: Mono, until: Mono) -> Self {
-        Self { job_id, written: now.since_start(), until: until.since_start() }
+    /// Notes until when the worker of a job may run. What was asked of it stays.
+    pub fn note(job_id: Uuid, now: Mono, until: Mono, disk: &dyn Disk) {
+        let before = Self::read(disk).filter(|before| before.job_id == job_id);
+        let end_by = before.and_then(|before| before.end_by);
+        Self { job_id, written: now.since_start(), until: until.since_start(), end_by }.write(disk);
     }
 
     pub fn read(disk: &dyn Disk) -> Option<Self> {
         serde_json::from_slice(&disk.read(FILE).ok()?).ok()
     }
 
-    pub fn write(&self, disk: &dyn Disk) {
+    fn write(&self, disk: &dyn Disk) {
         let written = disk.write(FILE, &serde_json::to_vec(self).expect("plain data"));
         if let Err(error) = written {
             tracing::warn!("cannot write {FILE}: {error}");
         }
+    }
+
+    /// Asks the worker of a former process to cancel its job, and to be gone by then. What was asked first stays.
+    pub fn cancel(mut self, end_by: Mono, disk: &dyn Disk) {
+        self.end_by.get_or_insert(end_by.since_start());
+        self.write(disk);
+    }
+
+    /// When the worker is to be gone, if a process that does not know it has asked for that.
+    pub fn end_by(&self) -> Option<Mono> {
+        self.end_by.map(Mono::from_start)
     }
 
     /// The job is no longer in anybody's hand.

@@ -9,11 +9,11 @@ use uuid::Uuid;
 use crate::clock;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::failure::Failure;
-use crate::distributed_task::wire::{self, TaskAgentMessage, TaskAgentSession};
+use crate::distributed_task::wire::{self, JobCancelMessage, TaskAgentMessage, TaskAgentSession};
 use crate::signal::Watch;
 
 use super::conduct::{self, AckOrder};
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, Dispatcher};
 use super::station::Station;
 
 /// What the deletion of a message may take (`Runner.cs`, `Agent.cs`).
@@ -109,5 +109,31 @@ impl Station {
                 (true, _) => {}
             }
         });
+    }
+
+    /// Cancels a job and deletes the message that says so: now, or beside the main line once nothing of the job is in hand.
+    ///
+    /// # Errors
+    /// [`Failure::Unreadable`].
+    pub async fn cancel(
+        self: &Arc<Self>,
+        dispatcher: &Arc<Dispatcher>,
+        session: Option<Uuid>,
+        message: &TaskAgentMessage,
+    ) -> Result<(), Failure> {
+        let cancel: JobCancelMessage = body(message)?;
+        dispatcher.cancel(cancel.job_id, cancel.timeout);
+        let Some(session) = session else { return Ok(()) };
+        match self.conduct.ack_order {
+            AckOrder::OnDispatch => self.delete_message(session, message.message_id).await,
+            AckOrder::OnceLeased => {
+                let (station, dispatcher, message) = (self.clone(), dispatcher.clone(), message.message_id);
+                self.tasks.add(async move {
+                    dispatcher.is_over(cancel.job_id).await;
+                    station.delete_message(session, message).await;
+                });
+            }
+        }
+        Ok(())
     }
 }

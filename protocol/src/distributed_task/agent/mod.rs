@@ -25,7 +25,7 @@ mod station;
 mod worker;
 
 pub use complete::{PATIENCE, PLANS_WITH_EVENTS, ROUND_PAUSE, ROUNDS, SHORTEST_ROUND};
-pub use dispatch::{Dispatch, Dispatcher, FINISHED_JOB_GRACE, Origin};
+pub use dispatch::{Dispatch, Dispatcher, FINISHED_JOB_GRACE, Origin, SHUTDOWN_LIMIT};
 pub use execute::{CHANNEL_TIMEOUT, RESULT_CODES, STOP_GRACE};
 pub use lease::{
     FIRST_RENEW_PATIENCE, FIRST_RENEW_RETRIES, FIRST_RENEW_WAIT, KILL_MARGIN, LEASE_MARGIN, LEASE_OVERTIME,

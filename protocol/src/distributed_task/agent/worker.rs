@@ -1,12 +1,13 @@
 //! The worker process: takes one job over its pipe, executes it, and reports how it ended.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, future, select_biased};
 
-use super::conduct::{CompletionRefused, Conduct, CrashReport, KillDeadline, PipeEnd};
+use super::conduct::{Conduct, CrashReport, KillDeadline, OrphanedWorker, PipeEnd, ReportReplay};
 use crate::clock::{self, Mono};
 use crate::disk::Disk;
 use crate::distributed_task::failure::Failure;
@@ -20,6 +21,7 @@ use crate::workers::{Parent, Work};
 
 use super::Machine;
 use super::complete::Report;
+use super::dispatch::ORPHAN_LOOK;
 use super::execute::RESULT_CODES;
 use super::in_hand::{InHand, Recorded};
 use super::lease::{KILL_MARGIN, LEASE_MARGIN};
@@ -84,19 +86,29 @@ struct Process {
 struct Told {
     cancelled: Watch<bool>,
     lease_ends: Watch<Option<Mono>>,
+    /// When the worker has to be gone, if the listener's next process said so.
+    end_by: Watch<Option<Mono>>,
 }
 
 impl Process {
     async fn run(&self, parent: Box<dyn Parent>, work: &dyn Execute) -> Result<TaskResult, Failure> {
-        let told = Told { cancelled: Watch::new(false), lease_ends: Watch::new(self.job.lease_ends()) };
+        let told = Told {
+            cancelled: Watch::new(false),
+            lease_ends: Watch::new(self.job.lease_ends()),
+            end_by: Watch::new(None),
+        };
         select_biased! {
             // First of all, so that a process that was frozen does not go on before it looks at the clock.
             () = self.must_end(&told).fuse() => {
                 tracing::warn!("The lease of job {} is over, stop.", self.job.job.job_id);
                 Ok(TaskResult::Abandoned)
             }
+            () = self.must_end_for_next_process(&told).fuse() => {
+                tracing::warn!("Job {} was cancelled and does not end, stop.", self.job.job.job_id);
+                Ok(TaskResult::Abandoned)
+            }
             result = self.execute_and_report(&told, work).fuse() => result,
-            never = listen(parent, &told).fuse() => match never {},
+            never = self.listen(parent, &told).fuse() => match never {},
         }
     }
 
@@ -123,9 +135,9 @@ impl Process {
             }
             None => match report.by_event(result, Some(recorded.key)).await {
                 Ok(()) => Ok(result),
-                Err(failure) if report.is_over(&failure) => match self.conduct.completion_refused {
-                    CompletionRefused::Crashes => Ok(TaskResult::Failed),
-                    CompletionRefused::TreatedAsDone => Ok(result),
+                Err(failure) if report.is_over(&failure) => match self.conduct.report_replay {
+                    ReportReplay::Blind => Ok(TaskResult::Failed),
+                    ReportReplay::Keyed => Ok(result),
                 },
                 Err(failure) => Err(failure),
             },
@@ -162,18 +174,40 @@ impl Process {
             () = self.line.clock.sleep(left).fuse() => true,
         }
     }
-}
 
-/// Takes what comes down the pipe. Its end says nothing: the reader spins on it (`StreamString.ReadInt32Async`).
-async fn listen(mut parent: Box<dyn Parent>, told: &Told) -> std::convert::Infallible {
-    while let Some(bytes) = parent.receive().await {
-        match ToWorker::from_bytes(&bytes) {
-            Some(ToWorker::CancelRequest) => told.cancelled.set(true),
-            Some(ToWorker::LeaseExtended { ends }) => {
-                told.lease_ends.set(Some(Mono::from_start(Duration::from_nanos(ends))));
+    async fn must_end_for_next_process(&self, told: &Told) {
+        let end_by = told.end_by.until(|end_by| *end_by).await;
+        self.line.clock.sleep(end_by.since(self.line.mono())).await;
+    }
+
+    /// Takes what comes down the pipe. To the real worker its end says nothing: the reader spins on it
+    /// (`StreamString.ReadInt32Async`).
+    async fn listen(&self, mut parent: Box<dyn Parent>, told: &Told) -> Infallible {
+        while let Some(bytes) = parent.receive().await {
+            match ToWorker::from_bytes(&bytes) {
+                Some(ToWorker::CancelRequest) => told.cancelled.set(true),
+                Some(ToWorker::LeaseExtended { ends }) => {
+                    told.lease_ends.set(Some(Mono::from_start(Duration::from_nanos(ends))));
+                }
+                _ => {}
             }
-            _ => {}
+        }
+        match self.conduct.orphaned_worker {
+            OrphanedWorker::Ignored => future::pending().await,
+            OrphanedWorker::WaitedFor => self.look_for_next_process(told).await,
         }
     }
-    future::pending().await
+
+    /// The listener is gone; its next process may write that the job was cancelled.
+    async fn look_for_next_process(&self, told: &Told) -> Infallible {
+        loop {
+            self.line.clock.sleep(ORPHAN_LOOK).await;
+            let in_hand = InHand::read(&*self.disk).filter(|in_hand| in_hand.job_id == self.job.job.job_id);
+            if let Some(end_by) = in_hand.and_then(|in_hand| in_hand.end_by()) {
+                told.end_by.set(Some(end_by));
+                told.cancelled.set(true);
+                return future::pending().await;
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@ use rand::RngCore;
 
 use super::call::{Call, json, ok};
 use super::failure::Failure;
+use super::parameters::Denial;
 use super::state::{AgentId, State, Subject};
 use super::{Server, path_of};
 use crate::distributed_task::wire::{
@@ -94,10 +95,20 @@ impl State {
     /// The agent that a call speaks for.
     pub(super) fn calling_agent(&self, call: &Call, now: Timestamp) -> Result<AgentId, Failure> {
         match self.caller(call, now)? {
-            Subject::Agent(id) if self.agents.contains_key(&id) => Ok(id),
-            Subject::Agent(_) => Err(Failure::AgentNotFound),
+            Subject::Agent(id) if !self.agents.contains_key(&id) => Err(Failure::AgentNotFound),
+            Subject::Agent(id) if self.denies(id, Denial::AccessDenied, now) => {
+                Err(Failure::AccessDenied("Its permissions could not be evaluated."))
+            }
+            Subject::Agent(id) if self.denies(id, Denial::AgentUnknown, now) => Err(Failure::AgentNotFound),
+            Subject::Agent(id) => Ok(id),
             Subject::Attempt(..) => Err(Failure::AccessDenied("The token is that of a job.")),
         }
+    }
+}
+
+impl State {
+    fn denies(&self, agent: AgentId, denial: Denial, now: Timestamp) -> bool {
+        self.denials.get(&(agent, denial)).is_some_and(|until| now < *until)
     }
 }
 

@@ -102,9 +102,8 @@ impl State {
 
     /// Tells an agent to update itself.
     pub(super) fn order_update(&mut self, id: AgentId, version: &str) -> Result<(), Failure> {
-        if !self.agents.contains_key(&id) {
-            return Err(Failure::AgentNotFound);
-        }
+        let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?.name.clone();
+        self.record(Fact::AgentUpdateRequested { agent });
         let order = AgentRefreshMessage { agent_id: id, target_version: version.into() };
         let message = Outgoing { about: NO_JOB, kind: message_type::AGENT_REFRESH, body: json(&order) };
         self.send(id, message, self.parameters.pool_redelivery);

@@ -40,8 +40,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use parameters::{
-    Acquire, AcquireReplay, Addresses, BusyStatus, Completion, Encryption, Flow, IdlessDelete, JobSpec, OnLeaseExpiry,
-    Parameters, Policy, RefusalCode, Registered, Registration, ResultRule, SecondDelete, SessionDelete,
+    Acquire, AcquireReplay, Addresses, BusyStatus, Completion, Denial, Encryption, Flow, IdlessDelete, JobSpec,
+    OnLeaseExpiry, Parameters, Policy, RefusalCode, Registered, Registration, ResultRule, SecondDelete, SessionDelete,
 };
 pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
 
@@ -146,6 +146,20 @@ impl Server {
             let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?;
             let subject = Subject::Agent(agent.id);
             state.tokens.refuse(subject, now, crate::deadlines::after(now, lasting));
+            Ok(())
+        })
+    }
+
+    /// For so long the pool, or the broker, denies that it may serve the agent.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn deny(&self, agent_id: i64, denial: Denial, lasting: Duration) -> Result<(), UnknownName> {
+        self.with(|state, now| {
+            let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?.id;
+            let until = crate::deadlines::after(now, lasting);
+            let known = state.denials.entry((agent, denial)).or_insert(until);
+            *known = until.max(*known);
             Ok(())
         })
     }

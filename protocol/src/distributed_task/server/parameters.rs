@@ -97,6 +97,15 @@ pub enum BusyStatus {
     Ignored,
 }
 
+/// What the pool says for a while to an agent that it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Denial {
+    /// That it may not: whoever keeps permissions is out of reach.
+    AccessDenied,
+    /// That there is no such agent: it asked a copy that lags behind.
+    AgentUnknown,
+}
+
 /// How the token service words a refusal of a registration that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

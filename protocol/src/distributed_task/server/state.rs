@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rand::RngCore;
 use uuid::Uuid;
 
-use super::parameters::{Encryption, Flow, JobSpec, Parameters, Policy};
+use super::parameters::{Denial, Encryption, Flow, JobSpec, Parameters, Policy};
 use crate::deadlines::Deadlines;
 use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::wire::{TaskResult, token_number};
@@ -132,6 +132,7 @@ pub(super) struct State {
     pub(super) offers: Deadlines<JobNumber>,
     pub(super) leases: LeaseTable<JobNumber, AgentId>,
     pub(super) tokens: TokenIssuer<Subject>,
+    pub(super) denials: BTreeMap<(AgentId, Denial), Timestamp>,
     /// The instant that the housekeeping waits for.
     pub(super) watched: Option<Timestamp>,
 }
@@ -163,6 +164,7 @@ impl State {
             idle_counter: 0,
             offers: Deadlines::default(),
             tokens: TokenIssuer::default(),
+            denials: BTreeMap::new(),
             watched: None,
         }
     }

@@ -75,6 +75,24 @@ async fn a_registration_is_refused_for_a_while() {
 }
 
 #[tokio::test]
+async fn the_pool_denies_an_agent_for_a_while() {
+    let denials = [
+        (Denial::AccessDenied, 403, "AccessDeniedException"),
+        (Denial::AgentUnknown, 404, "TaskAgentNotFoundException"),
+    ];
+    for (denial, status, exception) in denials {
+        let bench = Bench::upstream();
+        let (member, session) = bench.v1("a").await;
+        let path = format!("{MESSAGES}/1?sessionId={session}");
+        bench.server.deny(member.is.agent_id, denial, Duration::from_secs(60)).unwrap();
+        bench.delete(&path, &member.token).await.expect_error(status, exception);
+        bench.clock.advance(60);
+        bench.delete(&path, &member.token).await.expect(204);
+    }
+    assert_eq!(Bench::upstream().server.deny(1, Denial::AgentUnknown, Duration::ZERO), Err(UnknownName::Agent));
+}
+
+#[tokio::test]
 async fn what_is_no_request_for_a_token_is_refused() {
     let bench = Bench::upstream();
     let member = bench.member("a", Flow::V1, Encryption::Plain).await;
