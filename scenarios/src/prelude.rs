@@ -21,6 +21,7 @@ pub use std::time::Duration;
 
 pub use ::http::{Request, Response, StatusCode};
 pub use bytes::Bytes;
+pub use rand::Rng;
 pub use squall_protocol::facts::{self, Outcome};
 pub use squall_protocol::{
     Clock, Disk, Fact, Http, Ledger, Mono, RetryPolicy, Shutdown, TransportError, clock, http, supervise,

@@ -1,10 +1,11 @@
 //! A property of one's own inside `proptest!`: fault plans, clocks and retry policies are drawn and shrink like any other
 //! value, and each case runs a world.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
+use axum::extract::Path;
 use axum::routing::post;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
@@ -18,13 +19,16 @@ use squall::sim::trace::Keep;
 /// When the faults of these worlds are over, and when the worlds are.
 const HEAL: Duration = Duration::from_secs(600);
 const END: Duration = Duration::from_secs(7_200);
+/// So many go on their way while there are faults.
+const PARCELS: u32 = 40;
 
 /// Calls until it is answered, or until the policy gives up.
-async fn deliver(process: &Process, policy: &Policy) -> bool {
+async fn deliver(process: &Process, parcel: u32, policy: &Policy) -> bool {
     let (clock, mut random, mut policy) = (process.clock(), process.random(), policy.start());
     let began = clock.mono();
     for number in 1.. {
-        let call = Request::post("http://server/parcel").body(http::empty()).expect("a valid request");
+        let call =
+            Request::post(format!("http://server/parcel/{parcel}")).body(http::empty()).expect("a valid request");
         let answer = clock::timeout(&*clock, Duration::from_secs(10), process.http().oneshot(call)).await;
         let outcome = match &answer {
             Ok(Ok(answer)) if answer.status().is_success() => return true,
@@ -41,34 +45,47 @@ async fn deliver(process: &Process, policy: &Policy) -> bool {
     unreachable!("a policy without an end goes on until the world ends")
 }
 
-/// How often a parcel was received, and whether the agent believes that it was delivered.
-fn run(plan: &FaultPlan, wrong: &WrongClock, policy: &Policy) -> (u32, Option<bool>) {
-    let (received, believed) = (Arc::<AtomicU32>::default(), Arc::<Mutex<Option<bool>>>::default());
+/// What came of the parcels, by their numbers.
+#[derive(Clone, Debug, Default)]
+struct Parcels {
+    /// How often each was received.
+    received: BTreeMap<u32, u32>,
+    /// Whether the agent believes that it was delivered. It survives a crash.
+    believed: BTreeMap<u32, bool>,
+}
+
+/// The agent: a parcel every ten seconds.
+async fn agent(process: Process, policy: Policy, parcels: Arc<Mutex<Parcels>>) -> i32 {
+    for number in 1..=PARCELS {
+        if !parcels.lock().expect("whole").believed.contains_key(&number) {
+            let delivered = deliver(&process, number, &policy).await;
+            parcels.lock().expect("whole").believed.insert(number, delivered);
+            process.clock().sleep(Duration::from_secs(10)).await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// The server: counts what it receives.
+fn server(parcels: Arc<Mutex<Parcels>>) -> Router {
+    let receive = move |Path(number): Path<u32>| async move {
+        *parcels.lock().expect("whole").received.entry(number).or_default() += 1;
+    };
+    Router::new().route("/parcel/{number}", post(receive))
+}
+
+/// What comes of the parcels in such a world.
+fn run(plan: &FaultPlan, wrong: &WrongClock, policy: &Policy) -> Parcels {
+    let parcels = Arc::<Mutex<Parcels>>::default();
     squall::sim::run(1, Keep::Digest, SimTime::from_millis(END.as_millis() as u64), |world| {
-        let counted = received.clone();
-        world.server("server", move |_| {
-            let counted = counted.clone();
-            let count = move || async move {
-                counted.fetch_add(1, Ordering::Relaxed);
-            };
-            Router::new().route("/parcel", post(count))
-        });
-        let (policy, believed) = (policy.clone(), believed.clone());
-        let agent = world.agent("agent", move |process| {
-            let (policy, believed) = (policy.clone(), believed.clone());
-            async move {
-                if believed.lock().expect("whole").is_none() {
-                    let delivered = deliver(&process, &policy).await;
-                    *believed.lock().expect("whole") = Some(delivered);
-                }
-                std::future::pending().await
-            }
-        });
-        wrong.set(agent.node());
+        let received = parcels.clone();
+        world.server("server", move |_| server(received.clone()));
+        let (policy, believed) = (policy.clone(), parcels.clone());
+        let service = world.agent("agent", move |process| agent(process, policy.clone(), believed.clone()));
+        wrong.set(service.node());
         world.inject(plan).expect("the plan is for this world");
     });
-    let believed = *believed.lock().expect("whole");
-    (received.load(Ordering::Relaxed), believed)
+    parcels.lock().expect("whole").clone()
 }
 
 proptest! {
@@ -81,8 +98,9 @@ proptest! {
         wrong in clocks(HEAL),
         policy in policies(),
     ) {
-        let (received, believed) = run(&plan, &wrong, &policy);
-        prop_assert!(believed != Some(true) || received > 0 || plan.faults.iter().any(is_login_page));
+        let parcels = run(&plan, &wrong, &policy);
+        let is_true = |number| parcels.received.contains_key(number) || plan.faults.iter().any(is_login_page);
+        prop_assert!(parcels.believed.iter().all(|(number, believed)| !believed || is_true(number)));
     }
 
     /// Who never gives up is through soon after the last fault.
@@ -91,8 +109,8 @@ proptest! {
         plan in faults(["agent"], ["server"], HEAL),
         policy in policies().prop_map(|policy| Policy { retries: None, budget: None, retry_on: RetryOn::Anything, ..policy }),
     ) {
-        let (_, believed) = run(&plan, &WrongClock::default(), &policy);
-        prop_assert_eq!(believed, Some(true));
+        let parcels = run(&plan, &WrongClock::default(), &policy);
+        prop_assert_eq!(parcels.believed.values().filter(|believed| **believed).count(), PARCELS as usize);
     }
 }
 
@@ -104,9 +122,10 @@ fn is_login_page(fault: &squall::sim::fault::Fault) -> bool {
 #[test]
 fn what_fails_shrinks_to_the_fault_that_matters() {
     let policy = Policy::of(Wait::Fixed { wait: Span::secs(5) });
-    let at_most_once = |plan: FaultPlan| match run(&plan, &WrongClock::default(), &policy) {
-        (0 | 1, _) => Ok(()),
-        (received, _) => Err(TestCaseError::fail(format!("received {received} times"))),
+    let at_most_once = |plan: FaultPlan| {
+        let received = run(&plan, &WrongClock::default(), &policy).received;
+        prop_assert!(received.values().all(|times| *times == 1), "{received:?}");
+        Ok(())
     };
     let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));

@@ -24,60 +24,61 @@ const REPORTS: &str = "squall-reports";
 
 /// Tells of a seed that failed, and fails the test.
 #[track_caller]
-pub(super) fn tell(scenario: &dyn Scenario, seed: u64) -> ! {
-    panic!("{}", told(scenario, seed))
+pub(super) fn tell(scenario: &dyn Scenario, seed: u64, shrinking: Budget) -> ! {
+    panic!("{}", told(scenario, seed, shrinking))
 }
 
 /// Tells of a case of the past that fails again, and fails the test.
 #[track_caller]
 pub(super) fn tell_past(scenario: &dyn Scenario, file: &str, outcome: &Outcome) -> ! {
     let what = outcome.verdict.worst().map(finding).unwrap_or_default();
-    panic!("{:?} fails with the case of the past {file}\n  what:   {what}", scenario.name())
+    panic!("{:?} fails with the case of the past {file}\n  what:    {what}", scenario.name())
 }
 
 /// Runs one seed and prints its story; fails the test if the seed does.
 #[track_caller]
-pub(super) fn tell_seed(scenario: &dyn Scenario, seed: u64) {
+pub(super) fn tell_seed(scenario: &dyn Scenario, seed: u64, shrinking: Budget) {
     let (case, trial) = run(scenario, seed);
     let replay = command(seed);
     let report = Report { replay: &replay, scenario, case: &case, trial: &trial };
     println!("{}", report::text(&report));
     if trial.outcome.verdict.worst().is_some() {
-        panic!("{}", told(scenario, seed));
+        panic!("{}", told(scenario, seed, shrinking));
     }
 }
 
-fn told(scenario: &dyn Scenario, seed: u64) -> String {
+fn told(scenario: &dyn Scenario, seed: u64, shrinking: Budget) -> String {
     let (case, trial) = run(scenario, seed);
     let mut told = format!("{:?} fails with seed {seed}\n", scenario.name());
-    let put = "writing into a string never fails";
-    writeln!(told, "  again:  {}", command(seed)).expect(put);
+    let mut tell = |what: &str, text: String| {
+        writeln!(told, "  {:<8} {text}", format!("{what}:")).expect("writing into a string never fails");
+    };
+    tell("again", command(seed));
     if let Some(worst) = trial.outcome.verdict.worst() {
-        writeln!(told, "  what:   {}", finding(worst)).expect(put);
+        tell("what", finding(worst));
     }
-    let (smallest, trial) = smallest(scenario, case, trial);
+    let (smallest, trial) = smallest(scenario, case, trial, shrinking);
     for fault in &smallest.plan.faults {
         let at = SimTime::from_millis(fault.at_ms);
-        writeln!(told, "  needs:  at {at}, for {} ms: {}", fault.for_ms, words::fault(fault)).expect(put);
+        tell("needs", format!("at {at}, for {} ms: {}", fault.for_ms, words::fault(fault)));
     }
     if smallest.plan.faults.is_empty() {
-        writeln!(told, "  needs:  no fault at all").expect(put);
+        tell("needs", "no fault at all".to_owned());
     }
     match write(scenario, &smallest, &trial) {
         Ok(files) => {
             for (what, file) in ["story", "page", "diagram", "case"].iter().zip(&files) {
-                writeln!(told, "  {:<8} {}", format!("{what}:"), file.display()).expect(put);
+                tell(what, file.display().to_string());
             }
         }
-        Err(why) => writeln!(told, "  story:  could not be written: {why}").expect(put),
+        Err(why) => tell("story", format!("could not be written: {why}")),
     }
     told
 }
 
 /// The smallest case that fails in the same way. What cannot be run again, such as a panic that comes and goes, stays.
-fn smallest(scenario: &dyn Scenario, case: Case, trial: Trial) -> (Case, Trial) {
+fn smallest(scenario: &dyn Scenario, case: Case, trial: Trial, budget: Budget) -> (Case, Trial) {
     let stop = AtomicBool::new(false);
-    let budget = Budget::default();
     let mut told = case.plan.faults.len();
     let shrunk = shrink(scenario, &case, budget, &stop, &mut |progress| {
         if progress.faults < told {
