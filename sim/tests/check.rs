@@ -69,6 +69,24 @@ fn a_failed_assertion_is_told_with_its_seed_and_command() {
 }
 
 #[test]
+fn a_failure_is_made_small_for_as_long_as_the_check_says() {
+    let needs = |check: Check| {
+        let told = refused(|| {
+            check.run(|world| async move {
+                greeting(&world);
+                world.sleep(Duration::from_secs(60)).await;
+                panic!("with faults or without");
+            });
+        });
+        told.lines().filter(|line| line.contains("needs:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let small = needs(few("small"));
+    assert!(small.len() == 1 && small[0].contains("no fault at all"), "{small:?}");
+    let as_it_was = needs(few("large").shrinking(Duration::ZERO));
+    assert!(as_it_was.iter().all(|fault| fault.contains("at 0:0")), "{as_it_was:?}");
+}
+
+#[test]
 fn a_test_that_waits_for_ever_is_stuck() {
     let told = refused(|| {
         few("endless").run(|world| async move {
