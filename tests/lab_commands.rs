@@ -1,6 +1,8 @@
 //! `squall lab` on the command line, and the commands of its guide.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
@@ -95,6 +97,11 @@ fn bad_usage_gets_a_sentence() {
     refused(&["compare", "--policy", "best"], "no wait and no preset is called best");
     refused(&["compare", "--policy", "exp(base=10s,cap=1s)"], "the cap of 1s is below the base of 10s");
     refused(&["compare", "--policy", "exp(base=1s,jitter=-1)"], "jitter of -1 is none");
+    refused(&["compare", "--policy", "full-jitter+retry-after(cap=inf)"], "no span of time");
+    refused(&["compare", "--policy", "token-bucket(ratio=-1)"], "no wait and no preset");
+    refused(&["compare", "--policy", "none+token-bucket(ratio=-1)"], "a budget's ratio of -1 is none");
+    refused(&["region", "exp(base=10s,cap=1s)"], "the cap of 1s is below the base of 10s");
+    refused(&["fuzz", "exp(base=1s,jitter=-1)"], "jitter of -1 is none");
     refused(&["compare", "--policy", "nowhere.toml"], "it cannot be read");
     refused(&["compare", "--trial", "flood"], "no trial is called flood");
     refused(&["compare", "--agents", "0"], "from 1 to 10000");
@@ -114,6 +121,9 @@ fn a_policy_comes_from_a_file_with_errors_that_name_their_place() {
     let printed = small(&["--policy", named]);
     assert_eq!(printed.code, 2);
     assert!(printed.err.contains("line 2, column 1: unknown field `retires`"), "{}", printed.err);
+    fs::write(&path, "preset = \"full-jitter\"\n\nlayers = 0\n").expect("written");
+    let printed = small(&["--policy", named]);
+    assert!(printed.err.contains("line 3, column 1: 0 layers of retries are none"), "{}", printed.err);
 }
 
 #[test]
@@ -125,11 +135,54 @@ fn a_policy_that_hammers_is_warned_about_and_bounded() {
     assert!(printed.err.contains("were ended early"), "{}", printed.err);
 }
 
+/// Policies that ask for a million attempts a second, or for ever, end with a warning.
+#[test]
+fn extreme_policies_are_bounded() {
+    let small = ["--trial", "brownout", "--agents", "5", "--seeds", "1", "--transport", "exchange"];
+    for (policy, warning) in [
+        ("fixed(wait=1us)", "more than ten times a second"),
+        ("none+pace(per_second=1000000,burst=1000000)", "without any wait"),
+        ("exp(base=1us,cap=1ms,factor=1.1)+limit(retries=1000000)", "more than ten times a second"),
+        ("fixed(wait=1s)+retry-after(combine=sum)", "however long that is"),
+    ] {
+        let printed = squall(&[&["lab", "compare", "--policy", policy], &small[..]].concat());
+        assert_eq!(printed.code, 0, "{policy}: {}", printed.err);
+        assert!(printed.err.contains(warning), "{policy}: {}", printed.err);
+    }
+    let waits_for_ever = squall(&[&["lab", "compare", "--policy", "fixed(wait=1000000h)"], &small[..]].concat());
+    assert_eq!(waits_for_ever.code, 0);
+    assert!(waits_for_ever.err.contains("were not back at the end of the run"), "{}", waits_for_ever.err);
+}
+
 #[test]
 fn an_interrupted_comparison_prints_what_it_has() {
     let arguments = [&SMALL[..], &["--policy", "fixed", "--format", "json"]].concat();
     let printed = squall_until(&arguments, || &AT_ONCE);
     assert_eq!((printed.code, printed.out.as_str()), (0, ""));
+    assert!(printed.err.contains("interrupted after 0 of 2 runs"), "{}", printed.err);
+}
+
+/// Ctrl-C on the real program, which has a row by then and is at work on the next.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_rows_that_are_there() {
+    let arguments = ["lab", "compare", "--agents", "20", "--seeds", "3", "--jobs", "1", "--format", "json"];
+    let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
+    let mut running =
+        squall.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut out = BufReader::new(running.stdout.take().expect("piped"));
+    let mut first = String::new();
+    out.read_line(&mut first).expect("a first row");
+    assert!(first.starts_with('{'), "{first}");
+    let interrupt = format!("kill -INT {}", running.id());
+    assert!(Command::new("sh").args(["-c", &interrupt]).status().expect("a shell").success());
+    let (mut rest, mut told) = (String::new(), String::new());
+    out.read_to_string(&mut rest).expect("text");
+    running.stderr.take().expect("piped").read_to_string(&mut told).expect("text");
+    assert_eq!(running.wait().expect("it ends").code(), Some(0), "{told}");
+    assert!(told.contains("interrupted after"), "{told}");
+    assert!(rest.lines().all(|row| serde_json::from_str::<Value>(row).is_ok()), "{rest}");
+    assert!(rest.lines().count() < 10, "{rest}");
 }
 
 #[test]
@@ -158,15 +211,21 @@ fn the_search_finds_what_hurts_and_its_case_replays() {
 }
 
 #[test]
-fn a_region_shrinks_with_a_budget() {
+fn a_region_closes_with_a_budget() {
     let printed = squall(&["lab", "region", "--format", "json"]);
-    let stuck: Vec<u64> = printed
-        .out
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("an object")["stuck"].as_u64().expect("a number"))
-        .collect();
-    // What is left are loads that a queue without any retry does not get over in time either: see its unit test.
-    assert!(stuck[0] > 10 && stuck[1] * 5 < stuck[0], "{stuck:?}");
+    let regions: Vec<Value> = printed.out.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let stuck: Vec<u64> = regions.iter().map(|region| region["stuck"].as_u64().expect("a number")).collect();
+    assert!(stuck[0] > 10 && stuck[1] == 0, "{stuck:?}");
+    // The first is told which budget would close it, and that one does.
+    let budget = &regions[0]["closed_by"]["token-bucket"];
+    let with = format!(
+        "{}+token-bucket(tokens={},ratio={})",
+        regions[0]["policy"].as_str().expect("a name"),
+        budget["tokens"],
+        budget["ratio"]
+    );
+    let closed = squall(&["lab", "region", &with]);
+    assert!(closed.out.contains("It returns to normal from every one of these overloads."), "{with}: {}", closed.out);
 }
 
 #[test]

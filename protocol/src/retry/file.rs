@@ -33,16 +33,26 @@ pub enum FileError {
         why: String,
     },
     /// Its preset is none.
-    #[error("line {line}: no preset is called {name:?}; `squall list` knows them")]
+    #[error("line {line}, column {column}: no preset is called {name}; `squall list` knows them")]
     NoSuchPreset {
         /// From 1.
         line: usize,
-        /// The name.
+        /// From 1, in characters.
+        column: usize,
+        /// What stands there.
         name: String,
     },
     /// It makes no sense.
-    #[error(transparent)]
-    Nonsense(#[from] PolicyError),
+    #[error("line {line}, column {column}: {why}")]
+    Nonsense {
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What of it makes none.
+        #[source]
+        why: PolicyError,
+    },
 }
 
 /// Reads a policy, and says what is dangerous about it.
@@ -55,14 +65,17 @@ pub fn read(text: &str) -> Result<(Policy, Vec<Warning>), FileError> {
     let policy = match own.remove(PRESET) {
         None => toml::from_str(text).map_err(error)?,
         Some(name) => {
-            let name = name.as_str().unwrap_or_default().to_owned();
-            let Some(preset) = presets::find(&name) else {
-                return Err(FileError::NoSuchPreset { line: line_of(text, PRESET), name });
+            let Some(preset) = name.as_str().and_then(presets::find) else {
+                let (line, column) = place_of(text, PRESET);
+                return Err(FileError::NoSuchPreset { line, column, name: name.to_string() });
             };
             over(&preset.policy, own, text)?
         }
     };
-    let warnings = policy.check()?;
+    let warnings = policy.check().map_err(|why| {
+        let (line, column) = place_of(text, why.field());
+        FileError::Nonsense { line, column, why }
+    })?;
     Ok((policy, warnings))
 }
 
@@ -71,34 +84,42 @@ const PRESET: &str = "preset";
 
 /// A preset with fields of its own.
 fn over(preset: &Policy, own: Table, text: &str) -> Result<Policy, FileError> {
+    // The file alone, with a wait in the place of its preset, is read first: its mistakes are told where they are.
+    let stands_in = if own.contains_key("wait") { "" } else { "wait = \"none\"" };
+    let (preset_line, _) = place_of(text, PRESET);
+    let lines = text.lines().enumerate().map(|(n, line)| if n + 1 == preset_line { stands_in } else { line });
+    let alone = lines.collect::<Vec<_>>().join("\n");
+    toml::from_str::<Policy>(&alone).map_err(|error| at(&alone, &error))?;
     let mut all = Table::try_from(preset).expect("policies are written as they are read");
-    let fields: Vec<String> = own.keys().cloned().collect();
     all.extend(own);
-    Policy::deserialize_table(all).map_err(|why| {
-        // Only the file's own fields can be wrong, and the first that is wrong alone is the one to tell.
-        let guilty = fields.iter().find(|field| why.contains(field.as_str())).or(fields.first());
-        let line = guilty.map_or(1, |field| line_of(text, field));
-        FileError::At { line, column: 1, why }
-    })
-}
-
-impl Policy {
-    fn deserialize_table(table: Table) -> Result<Self, String> {
-        Value::Table(table).try_into().map_err(|error: toml::de::Error| error.message().to_owned())
-    }
+    Value::Table(all).try_into().map_err(|error| at(text, &error))
 }
 
 fn at(text: &str, error: &toml::de::Error) -> FileError {
-    let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let (line, column) = place(text, error.span().map_or(0, |span| span.start));
     FileError::At { line, column, why: error.message().trim().replace('\n', ", ") }
 }
 
-/// The line on which a field is set, from 1.
-fn line_of(text: &str, field: &str) -> usize {
-    let sets = |line: &str| line.trim_start_matches([' ', '[']).starts_with(field);
-    text.lines().position(sets).map_or(1, |line| line + 1)
+/// The line and the column of a byte, from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at.min(text.len())];
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+/// Where a field is set, or the first line when it comes from a preset that the file names.
+fn place_of(text: &str, field: &str) -> (usize, usize) {
+    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';
+    let sets = |at: &usize| {
+        let (before, after) = (&text[..*at], text[at + field.len()..].trim_start_matches([' ', '\t']));
+        !before.ends_with(is_word) && after.starts_with(['=', ']'])
+    };
+    let found = text.match_indices(field).map(|(at, _)| at).find(sets);
+    match found {
+        Some(at) => place(text, at),
+        None if field == PRESET => (1, 1),
+        None => place_of(text, PRESET),
+    }
 }
 
 /// The schema of policy files, as JSON Schema.
@@ -152,9 +173,24 @@ mod tests {
         assert!(told("wait = \"none\"\nretires = 3\n").starts_with("line 2, column 1: unknown field `retires`"));
         assert!(told("wait = \"none\"\nretries = -1\n").starts_with("line 2, column 11: "));
         assert!(told("wait = {\n").starts_with("line 1, column "), "{}", told("wait = {\n"));
-        assert_eq!(told("\npreset = \"best\""), "line 2: no preset is called \"best\"; `squall list` knows them");
-        assert!(told("preset = \"full-jitter\"\n\nretries = \"many\"").starts_with("line 3, column 1: "));
-        assert!(told("[wait.exponential]\nbase = \"2s\"\ncap = \"1s\"\n").starts_with("the cap of 1s is below"));
+        let best = "line 2, column 1: no preset is called \"best\"; `squall list` knows them";
+        assert_eq!(told("\npreset = \"best\""), best);
+        assert!(told("preset = 3").starts_with("line 1, column 1: no preset is called 3"));
+        assert!(told("preset = \"full-jitter\"\n\nretries = \"many\"").starts_with("line 3, column 11: "));
+        assert!(told("preset = \"grpc\"\nretires = 3\n").starts_with("line 2, column 1: unknown field `retires`"));
+        assert!(told("preset = \"grpc\"\nwait = \"long\"\n").starts_with("line 2, column 8: "));
+    }
+
+    #[test]
+    fn nonsense_is_told_with_its_place() {
+        let told = |text: &str| read(text).expect_err("no policy").to_string();
+        let below = "line 3, column 1: the cap of 1s is below the base of 2s";
+        assert!(told("[wait.exponential]\nbase = \"2s\"\ncap = \"1s\"\n").starts_with(below));
+        let inline = "wait = { exponential = { base = \"2s\", jitter = { add = -1.0 } } }\n";
+        assert!(told(inline).starts_with("line 1, column 40: jitter of -1"), "{}", told(inline));
+        assert!(told("preset = \"grpc\"\nlayers = 9\n").starts_with("line 2, column 1: 9 layers"));
+        let share = "preset = \"full-jitter\"\n[budget.token-bucket]\nratio = -0.5\n";
+        assert!(told(share).starts_with("line 3, column 1: a budget's ratio of -0.5"), "{}", told(share));
     }
 
     #[test]

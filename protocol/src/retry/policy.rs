@@ -1,5 +1,7 @@
 //! A policy as plain data.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,11 @@ use super::span::Span;
 use super::throttle::Throttle;
 use super::wait::{Exponential, Jitter, Stage, Wait};
 use super::{Composed, Nested, RetryPolicy};
+
+/// So many attempts a second are a rush.
+const RUSH_PER_S: u32 = 11;
+/// More retries of one call than this are as good as no limit.
+const MANY_RETRIES: u32 = 100;
 
 /// A retry policy: how long to wait, how often, after what, and what else has a say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -140,6 +147,8 @@ pub enum PolicyError {
     Share {
         /// What it is.
         what: &'static str,
+        /// The field that has it.
+        field: &'static str,
         /// Its value.
         value: String,
     },
@@ -154,6 +163,21 @@ pub enum PolicyError {
     Copies(u32),
 }
 
+impl PolicyError {
+    /// The field that is to blame, as files name it.
+    pub fn field(&self) -> &'static str {
+        match self {
+            PolicyError::CapBelowBase { .. } => "cap",
+            PolicyError::Factor(_) => "factor",
+            PolicyError::Jitter(_) => "jitter",
+            PolicyError::Share { field, .. } => field,
+            PolicyError::Stages => "stages",
+            PolicyError::Layers(_) => "layers",
+            PolicyError::Copies(_) => "copies",
+        }
+    }
+}
+
 /// What makes a policy dangerous although it makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -161,6 +185,9 @@ pub enum Warning {
     /// Nothing stands between two attempts.
     #[error("it may retry without any wait, as fast as failures come back")]
     Hammers,
+    /// Hardly anything does.
+    #[error("it may retry more than ten times a second for as long as calls fail")]
+    Rushes,
     /// The server's word is law.
     #[error("it waits as long as Retry-After says, however long that is")]
     TrustsRetryAfter,
@@ -217,29 +244,33 @@ impl Policy {
     }
 
     fn check_shares(&self) -> Result<(), PolicyError> {
-        let shares = [
-            (
-                "a budget's ratio",
-                match self.budget {
-                    Some(Budget::Throttling { ratio, .. } | Budget::TokenBucket { ratio, .. }) => ratio,
-                    Some(Budget::Window { share, .. } | Budget::Concurrency { share, .. }) => share,
-                    _ => 0.0,
-                },
-            ),
-            ("the multiplier", if let Some(Throttle::Sre { k, .. }) = self.throttle { k } else { 0.0 }),
-        ];
-        match shares.into_iter().find(|(_, value)| !(0.0..=1_000.0).contains(value)) {
-            Some((what, value)) => Err(PolicyError::Share { what, value: value.to_string() }),
-            None => Ok(()),
+        let share = match self.budget {
+            Some(Budget::Throttling { ratio, .. } | Budget::TokenBucket { ratio, .. }) => {
+                ("a budget's ratio", "ratio", ratio)
+            }
+            Some(Budget::Window { share, .. } | Budget::Concurrency { share, .. }) => {
+                ("a budget's share", "share", share)
+            }
+            _ => ("a budget's ratio", "ratio", 0.0),
+        };
+        let multiplier = if let Some(Throttle::Sre { k, .. }) = self.throttle { k } else { 0.0 };
+        for (what, field, value) in [share, ("the multiplier", "k", multiplier)] {
+            if !(0.0..=1_000.0).contains(&value) {
+                return Err(PolicyError::Share { what, field, value: value.to_string() });
+            }
         }
+        Ok(())
     }
 
     fn warnings(&self) -> Vec<Warning> {
         let RetryAfter { combine, cap, spread } = self.retry_after;
         let minds = combine != Combine::Ignored;
-        let limited = self.retries.is_some() || self.budget.is_some() || self.throttle.is_some();
+        let paced = !matches!(self.throttle, None | Some(Throttle::Pace { per_second: RUSH_PER_S.., .. }));
+        let limited = self.retries.is_some_and(|retries| retries <= MANY_RETRIES) || self.budget.is_some() || paced;
+        let (none, longest) = (self.wait.is_none(), self.wait.longest());
         let told = [
-            (self.wait.is_none() && !limited, Warning::Hammers),
+            (none && !limited, Warning::Hammers),
+            (!none && !limited && longest.0 * RUSH_PER_S < Duration::from_secs(1), Warning::Rushes),
             (minds && cap.is_none(), Warning::TrustsRetryAfter),
             (minds && spread == Span::ZERO && !(combine == Combine::Sum && self.wait.is_drawn()), Warning::Clusters),
         ];
@@ -257,6 +288,19 @@ impl Wait {
                 (!stages.is_empty() && stages.iter().all(ordered)).then_some(()).ok_or(PolicyError::Stages)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What it waits in the end.
+    fn longest(&self) -> Span {
+        match self {
+            Wait::None => Span::ZERO,
+            Wait::Fixed { wait } => *wait,
+            Wait::Linear { cap, .. } | Wait::Decorrelated { cap, .. } => *cap,
+            Wait::Exponential(shape) if shape.factor <= 1.0 => shape.base,
+            Wait::Exponential(shape) => shape.cap,
+            Wait::Stages(stages) => stages.last().map_or(Span::ZERO, |stage| stage.to),
+            Wait::Vss { .. } | Wait::RunnerPoll => Span::ENDLESS,
         }
     }
 
@@ -326,6 +370,12 @@ mod tests {
     fn danger_is_named() {
         let hammer = Policy::of(Wait::None);
         assert_eq!(hammer.check(), Ok(vec![Warning::Hammers]));
+        let millions = Policy::of(Wait::Fixed { wait: Span(Duration::from_micros(1)) });
+        assert_eq!(millions.check(), Ok(vec![Warning::Rushes]));
+        let paced = |per_second| Policy { throttle: Some(Throttle::Pace { per_second, burst: 1 }), ..hammer.clone() };
+        assert_eq!(paced(1_000_000).check(), Ok(vec![Warning::Hammers]));
+        assert_eq!(paced(1).check(), Ok(Vec::new()));
+        assert_eq!(Policy { retries: Some(1_000_000), ..hammer.clone() }.check(), Ok(vec![Warning::Hammers]));
         let trusting = Policy { retry_after: RetryAfter::TRUSTED, ..Policy::of(Wait::Fixed { wait: Span::secs(1) }) };
         assert_eq!(trusting.check(), Ok(vec![Warning::TrustsRetryAfter, Warning::Clusters]));
     }

@@ -139,7 +139,7 @@ impl Model for ArcListenerSession {
             Box::new(ReportedResultStays),
             Box::new(PoolWithinCapacity { agents: room }),
             Box::new(PoolReachesTarget { bound: TARGET, settling: SETTLING }),
-            Box::new(AgentOutlivesTrouble::default()),
+            Box::new(AgentOutlivesTrouble { resigns_within: RESIGNS }),
             Box::new(StoppedAgentLeavesNoSession { settling: SETTLING }),
             Box::new(ShutdownInTime { bound: SHUTDOWN }),
             Box::new(RestartsBounded { starts: RESTARTS, counted: Counted::DespiteFaults, ..Default::default() }),
@@ -166,6 +166,8 @@ fn handling(service: &server::Parameters) -> Duration {
 
 /// A call that times out, and the longest wait before the next one.
 const RETRY: Duration = Duration::from_secs(120);
+/// The refusal of its credentials may be as late as any answer, and is tried again.
+const RESIGNS: Duration = Duration::from_secs(6 * 60);
 /// As many starts within ten minutes as a pod makes whose controller backs off, and as many by kills and rollouts.
 const RESTARTS: usize = 14;
 /// A pod has 60 seconds before it is killed.

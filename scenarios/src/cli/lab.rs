@@ -3,6 +3,7 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -224,6 +225,10 @@ fn compare(arguments: &Compare, around: &mut Surroundings<'_>) -> Result<u8, Ref
     };
     let output = arguments.out.as_deref().map(Output::create).transpose()?;
     let rows = rows(&comparison, arguments, around)?;
+    if (around.interrupted)().load(Ordering::Relaxed) {
+        let made: u64 = rows.iter().map(|row| row.seeds).sum();
+        writeln!(around.err, "squall: interrupted after {made} of {} runs", comparison.runs())?;
+    }
     let text = told(&rows, arguments.format);
     match output {
         None if arguments.format == Format::Json => {}
@@ -307,6 +312,9 @@ fn fuzz(arguments: &Fuzz, around: &mut Surroundings<'_>) -> Result<u8, Refusal> 
     let progress = Progress::new("fuzz", arguments.triggers.map(NonZeroU64::get));
     let wounds = search.run(stop, || progress.advance(0));
     drop(progress);
+    if stop.load(Ordering::Relaxed) {
+        writeln!(around.err, "squall: interrupted; this is what was found by then")?;
+    }
     let cases = cases(&wounds, arguments)?;
     match arguments.format {
         FoundFormat::Text => around.out.write_all(lab_tables::wounds(&arguments.policy, &wounds, &cases).as_bytes())?,

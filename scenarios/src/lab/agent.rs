@@ -39,6 +39,8 @@ pub struct Agent {
     pub world: World,
     /// Its policy.
     pub caller: Caller,
+    /// When it renews for the first time, if that is not a pause after its login.
+    pub first_renewal: Option<Mono>,
 }
 
 /// What a call came to that the server answered.
@@ -81,7 +83,10 @@ impl Agent {
     async fn hold(&mut self, token: &mut Option<String>, mut lease_ends: Mono) {
         loop {
             if token.is_some() {
-                self.pause().await;
+                match self.first_renewal.take() {
+                    Some(at) => self.clock.sleep(at.since(self.clock.mono())).await,
+                    None => self.pause().await,
+                }
             }
             let asked = self.clock.mono();
             match self.renewal(token, lease_ends).await {

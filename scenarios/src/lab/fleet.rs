@@ -50,6 +50,10 @@ pub struct Fleet {
     pub retry_after_s: Option<u64>,
     /// The run ends when so many requests were sent.
     pub requests_max: u64,
+    /// Before trouble begins all agents renew one right after another, in as short a time as their server can serve them
+    /// in: what an earlier event, such as a deployment, has put into step.
+    #[serde(default)]
+    pub in_step: bool,
 }
 
 impl Fleet {
@@ -68,6 +72,7 @@ impl Fleet {
             queue_ms: 2_000,
             retry_after_s: None,
             requests_max: 100_000 + 500 * u64::from(agents),
+            in_step: false,
         }
     }
 
@@ -100,6 +105,11 @@ impl Fleet {
     /// Agents start within this time, so that their first logins alone do not overload the server.
     pub fn start_within(&self) -> Duration {
         self.poll() * LOGIN_COST
+    }
+
+    /// The shortest time in which the server can serve a renewal of every agent.
+    pub fn renewed_within(&self) -> Duration {
+        self.poll() * self.load_percent / 100
     }
 
     /// What of a fleet makes no sense, in a sentence.

@@ -1,8 +1,8 @@
 //! Searching for what hurts a policy most.
 //!
-//! Triggers are drawn and changed, and each is run with the policy and with a sound one beside it: a trigger that hurts
-//! any policy says nothing. For each measure the trigger is kept in which the policy does worst compared with the sound
-//! one, and then made as small as it can be while it still hurts.
+//! The plainest triggers come first, then others are drawn and changed. Each is run with the policy and with a sound one
+//! beside it: a trigger that hurts any policy says nothing. For each measure the trigger is kept in which the policy does
+//! worst compared with the sound one, and then made as small as it can be while it still hurts.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -86,7 +86,8 @@ impl Wound {
 /// Below this a value is taken for nothing, so that small numbers are not compared.
 fn floor(measure: &Measure) -> f64 {
     match measure.name {
-        "attempts_per_success" | "load_over_capacity" => 0.5,
+        "attempts_per_success" => 0.5,
+        "load_over_capacity" => 0.2,
         "peak_per_100ms" => 4.0,
         "peak_to_mean" => 4.0,
         "recovery_ms_p50" | "recovery_ms_p99" | "recovery_ms_max" => 20_000.0,
@@ -97,9 +98,15 @@ fn floor(measure: &Measure) -> f64 {
     }
 }
 
+/// The policy's value, the sound one's, and how many times worse that is.
 fn times_worse(measure: &Measure, seen: &Observed, sound: &Observed) -> (f64, f64, f64) {
     let (value, beside) = ((measure.take)(seen), (measure.take)(sound));
     (value, beside, (value + floor(measure)) / (beside + floor(measure)))
+}
+
+/// How many times worse it is at most, whatever the sound policy does.
+fn times_at_most(measure: &Measure, seen: &Observed) -> f64 {
+    ((measure.take)(seen) + floor(measure)) / floor(measure)
 }
 
 impl Search {
@@ -108,16 +115,20 @@ impl Search {
         let watch = Stopwatch::start();
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         let mut worst: Vec<Option<Wound>> = self.measures.iter().map(|_| None).collect();
-        let mut tried = 0;
+        let (mut tried, mut plain) = (0, Trigger::plain().into_iter());
+        let sound = mutants::counterpart(&self.policy);
         let over = |tried: usize| {
             let enough = self.triggers.is_some_and(|most| tried >= most);
             enough || watch.elapsed() >= self.time || stop.load(Ordering::Relaxed)
         };
         while !over(tried) {
-            let mut round = self.round(&worst, &mut random);
+            let mut round: Vec<Trigger> = plain.by_ref().take(ROUND).collect();
+            if round.is_empty() {
+                round = self.round(&worst, &mut random);
+            }
             round.truncate(self.triggers.map_or(ROUND, |most| most - tried));
             tried += round.len();
-            let both = |trigger: &Trigger| (trigger.observe(&self.policy), trigger.observe(&mutants::sound()));
+            let both = |trigger: &Trigger| (trigger.observe(&self.policy), trigger.observe(&sound));
             parallel::each(self.jobs, &round, stop, both, |place, (seen, sound)| {
                 self.note(&mut worst, &round[place], &seen, &sound);
                 tick();
@@ -169,6 +180,7 @@ impl Search {
     fn smaller(&self, wound: &Wound, stop: &AtomicBool) -> Wound {
         // What is left may hurt less, but by no more than half of the way down to where nothing hurts, in powers.
         let kept = (HURT * wound.times).sqrt();
+        let sound = mutants::counterpart(&self.policy);
         let (mut best, mut runs) = (wound.clone(), 0);
         'again: loop {
             for trigger in best.trigger.smaller() {
@@ -176,8 +188,11 @@ impl Search {
                     return best;
                 }
                 runs += 1;
-                let (seen, sound) = (trigger.observe(&self.policy), trigger.observe(&mutants::sound()));
-                let (value, beside, times) = times_worse(&wound.measure, &seen, &sound);
+                let seen = trigger.observe(&self.policy);
+                if times_at_most(&wound.measure, &seen) < kept {
+                    continue;
+                }
+                let (value, beside, times) = times_worse(&wound.measure, &seen, &trigger.observe(&sound));
                 if times >= kept {
                     best = Wound { value, sound: beside, times, trigger, ..best };
                     continue 'again;

@@ -28,6 +28,6 @@ pub mod triggers;
 pub use self::fleet::{Fleet, Transport};
 pub use self::measure::{MEASURES, Measure};
 pub use self::record::Record;
-pub use self::run::{Observed, observe};
+pub use self::run::{Observed, observe, observe_with};
 pub use self::scenario::RetryLab;
 pub use self::trial::{TRIALS, Trial};

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use squall_protocol::Random;
 use squall_protocol::clock::Mono;
+use squall_protocol::retry::budget::Budget;
 use squall_protocol::retry::conditions::RetryOn;
 use squall_protocol::retry::wait::Wait;
 use squall_protocol::retry::{Admission, Attempt, Decision, Outcome, Policy, RetryPolicy, Span};
@@ -90,6 +91,9 @@ const NORMAL_PERCENT: u64 = 90;
 /// Seconds over which that is taken.
 const NORMAL_OVER: usize = 10;
 
+/// More retries than any call makes.
+const RETRIES_MAX: u32 = u32::MAX - 1;
+
 /// Runs a policy through it.
 pub fn run(overload: &Overload, policy: &Policy, seed: u64) -> Aftermath {
     let mut world = Open::new(overload, policy, seed);
@@ -139,7 +143,8 @@ struct Client {
 impl<'a> Open<'a> {
     fn new(overload: &'a Overload, policy: &Policy, seed: u64) -> Self {
         let (budget, breaker, throttle) = (policy.budget, policy.breaker, policy.throttle);
-        let gate = Policy { retry_on: RetryOn::Anything, budget, breaker, throttle, ..Policy::of(Wait::None) };
+        let retries = Some(RETRIES_MAX);
+        let gate = Policy { retry_on: RetryOn::Anything, retries, budget, breaker, throttle, ..Policy::of(Wait::None) };
         let client = |n: usize| Client {
             gate: gate.start(),
             random: Box::new(ChaCha8Rng::seed_from_u64(seed ^ (n as u64 + 1) << 32)),
@@ -255,12 +260,15 @@ impl<'a> Open<'a> {
         let failed = Attempt { number: attempt, outcome: Outcome::TimedOut, elapsed: self.now - call.began };
         let Client { gate, random } = &mut self.clients[call.client];
         gate.passes(Mono::from_start(self.now));
-        // Both are asked: a budget learns of every failure.
-        match (call.waits.decide(&failed, random), gate.decide(&failed, random)) {
-            (Decision::Retry(wait), Decision::Retry(paced)) => {
-                self.at(self.now + wait.max(paced), What::Send { call: id });
-            }
-            _ => self.end(id),
+        // A budget learns of every failure, but pays only for retries that are made: what is not retried is shown to it
+        // as an attempt that is beyond every limit.
+        let Decision::Retry(wait) = call.waits.decide(&failed, random) else {
+            gate.decide(&Attempt { number: u32::MAX, ..failed }, random);
+            return self.end(id);
+        };
+        match gate.decide(&failed, random) {
+            Decision::Retry(paced) => self.at(self.now + wait.max(paced), What::Send { call: id }),
+            Decision::GiveUp => self.end(id),
         }
     }
 
@@ -295,25 +303,62 @@ pub struct Region {
     pub triggers_ms: Vec<u64>,
     /// For each load, for each trigger: seconds until things are normal, `None` for never.
     pub normal_after_s: Vec<Vec<Option<usize>>>,
+    /// When some never are: the largest budget with which all are, if one was found.
+    pub closed_by: Option<Budget>,
+}
+
+/// Loads of a region, in percent of what the service can do.
+const LOADS: [u32; 7] = [30, 40, 50, 60, 70, 80, 90];
+/// Triggers of a region, in milliseconds.
+const TRIGGERS_MS: [u64; 8] = [100, 250, 500, 1_000, 2_000, 5_000, 15_000, 60_000];
+/// Tokens that a client may save, of the buckets that are tried to close a region: what is saved is what makes a
+/// difference, as no call succeeds in an overload that retries sustain, and so none earns anything.
+const SAVED: [u32; 9] = [500, 200, 100, 50, 20, 10, 5, 2, 1];
+/// What a success gives to those buckets: as much as to the published one.
+const RATIO: f64 = 0.1;
+
+/// The smallest published case with another load and another trigger.
+///
+/// What comes while the service stands still waits in its queue, and no policy can work that off faster than by adding
+/// nothing. So it is watched for twice as long as the queue takes then, and three minutes more: who is not back by then is
+/// kept from it by retries.
+fn cell(load: u32, trigger_ms: u64) -> Overload {
+    let trigger = Duration::from_millis(trigger_ms);
+    let worked_off = trigger * load / (100 - load);
+    Overload {
+        calls_milli_per_s: u64::from(load) * 100,
+        trigger,
+        watched: worked_off * 2 + Overload::minimal().watched,
+        ..Overload::minimal()
+    }
+}
+
+/// Does a service return to normal from every overload of a region?
+fn is_closed(policy: &Policy, seed: u64) -> bool {
+    // The heaviest first: most that fail do so there.
+    let mut cells = LOADS.iter().rev().flat_map(|load| TRIGGERS_MS.iter().rev().map(|ms| cell(*load, *ms)));
+    cells.all(|overload| run(&overload, policy, seed).normal_after_s.is_some())
+}
+
+/// The largest token bucket, of some, with which a service returns from every overload of a region.
+pub fn closing_budget(policy: &Policy, seed: u64) -> Option<Budget> {
+    let mut buckets = SAVED.into_iter().map(|tokens| Budget::TokenBucket { tokens, ratio: RATIO });
+    buckets.find(|bucket| is_closed(&Policy { budget: Some(*bucket), ..policy.clone() }, seed))
 }
 
 impl Region {
     /// Of a policy in the smallest published case, with other loads and triggers.
     pub fn of(policy: &Policy, seed: u64) -> Self {
-        let (loads, triggers_ms) = (
-            (3..=9).map(|tenth| tenth * 10).collect::<Vec<u32>>(),
-            [100, 250, 500, 1_000, 2_000, 5_000, 15_000, 60_000].to_vec(),
-        );
-        let cell = |load: u32, trigger_ms: u64| {
-            let overload = Overload {
-                calls_milli_per_s: u64::from(load) * 100,
-                trigger: Duration::from_millis(trigger_ms),
-                ..Overload::minimal()
-            };
-            run(&overload, policy, seed).normal_after_s
-        };
-        let normal_after_s = loads.iter().map(|load| triggers_ms.iter().map(|ms| cell(*load, *ms)).collect()).collect();
-        Self { loads, triggers_ms, normal_after_s }
+        let after = |load: u32, ms: u64| run(&cell(load, ms), policy, seed).normal_after_s;
+        let normal_after_s: Vec<Vec<Option<usize>>> =
+            LOADS.iter().map(|load| TRIGGERS_MS.iter().map(|ms| after(*load, *ms)).collect()).collect();
+        let is_open = normal_after_s.iter().flatten().any(Option::is_none);
+        Self {
+            loads: LOADS.to_vec(),
+            triggers_ms: TRIGGERS_MS.to_vec(),
+            normal_after_s,
+            closed_by: is_open.then(|| closing_budget(policy, seed)).flatten(),
+        }
     }
 
     /// The smallest trigger from which some load never returns to normal, and the smallest such load for it.
@@ -325,18 +370,22 @@ impl Region {
         cells.min()
     }
 
-    /// What it comes to, in a sentence.
+    /// What it comes to, in a sentence or two.
     pub fn verdict(&self) -> String {
-        match self.smallest() {
-            None => "It returns to normal from every one of these overloads.".to_owned(),
-            Some((ms, load)) => {
-                let (stuck, all) = (self.stuck(), self.loads.len() * self.triggers_ms.len());
-                let pause = Span::millis(ms);
-                format!(
-                    "A pause of {pause} at {load} % load is enough that it never returns; {stuck} of {all} overloads are."
-                )
-            }
-        }
+        let Some((ms, load)) = self.smallest() else {
+            return "It returns to normal from every one of these overloads.".to_owned();
+        };
+        let (stuck, all, pause) = (self.stuck(), self.loads.len() * self.triggers_ms.len(), Span::millis(ms));
+        let closed = match self.closed_by {
+            Some(Budget::TokenBucket { tokens, ratio }) => format!(
+                "With a budget it returns from all of them: token-bucket(tokens={tokens},ratio={ratio}) is the largest of \
+                 those that were tried."
+            ),
+            _ => "None of the token buckets that were tried changes that.".to_owned(),
+        };
+        format!(
+            "A pause of {pause} at {load} % load is enough that it never returns; {stuck} of {all} overloads are. {closed}"
+        )
     }
 
     /// As one JSON object.
@@ -347,6 +396,7 @@ impl Region {
             "triggers_ms": self.triggers_ms,
             "normal_after_s": self.normal_after_s,
             "stuck": self.stuck(),
+            "closed_by": self.closed_by,
         })
     }
 
@@ -358,7 +408,6 @@ impl Region {
 
 #[cfg(test)]
 mod tests {
-    use squall_protocol::retry::budget::Budget;
     use squall_protocol::retry::named;
 
     use super::*;
@@ -402,12 +451,28 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_leaves_the_region_that_there_is_without_retries() {
-        let none = named("none").expect("a policy");
-        let (open, closed, bare) = (Region::of(&three(), 0), Region::of(&budgeted(), 0), Region::of(&none, 0));
-        let stuck = [open.stuck(), closed.stuck(), bare.stuck()];
-        assert!(stuck[0] > 10 && stuck[1] <= stuck[2], "with retries, with a budget, without retries: {stuck:?}");
+    fn a_budget_closes_the_region() {
+        let (open, closed) = (Region::of(&three(), 0), Region::of(&budgeted(), 0));
+        assert!(open.stuck() > 10 && closed.stuck() == 0, "{} and {}", open.stuck(), closed.stuck());
         let (trigger_ms, load) = open.smallest().expect("some never recover");
-        println!("without a budget: from {trigger_ms} ms at {load} %; with one and without retries: {stuck:?}");
+        println!("without a budget: from {trigger_ms} ms at {load} %; with one: nowhere");
+    }
+
+    #[test]
+    fn the_budget_that_closes_it_is_named() {
+        let open = Region::of(&three(), 0);
+        let Some(Budget::TokenBucket { tokens, ratio }) = open.closed_by else { panic!("{:?}", open.closed_by) };
+        println!("closed by {tokens} tokens for each client");
+        assert!(tokens >= 5, "the published bucket of 5 closes it: {tokens}");
+        assert!(open.verdict().contains(&format!("token-bucket(tokens={tokens},ratio={ratio})")), "{}", open.verdict());
+        let larger = SAVED.into_iter().rev().find(|larger| *larger > tokens).expect("500 tokens close nothing");
+        let larger = Policy { budget: Some(Budget::TokenBucket { tokens: larger, ratio: RATIO }), ..three() };
+        assert!(!is_closed(&larger, 0));
+    }
+
+    #[test]
+    fn without_retries_every_backlog_is_worked_off() {
+        let none = Policy { retries: Some(0), ..named("none").expect("a policy") };
+        assert!(is_closed(&none, 0));
     }
 }

@@ -12,22 +12,30 @@ use super::trial::Trial;
 
 /// Load beyond this many times the capacity is cut off in plots.
 const LOAD_SHOWN_MAX: f64 = 8.0;
+/// A line of load has about so many points; each is the busiest second of its part.
+const LOAD_POINTS: f64 = 200.0;
 /// Seconds of load that are shown after heal.
 const LOAD_SHOWN_S: f64 = 180.0;
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 1180px; padding: 1.5rem; }
+:root { color-scheme: light dark; --text: #222; --paper: #fff; --quiet: #555; --rule: #e4e4e4; --best: #d7eee2; --worst: #fbe3d3; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e6e6; --paper: #1b1c1e; --quiet: #a8a8a8; --rule: #3a3b3e; --best: #1d4433; --worst: #55301b; }
+  svg { border-radius: 4px; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper); margin: 0 auto;
+  max-width: 1480px; padding: 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { margin: 2.4rem 0 .2rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
-p { margin: .3rem 0; max-width: 48rem; } .note { color: #555; }
+p { margin: .3rem 0; max-width: 48rem; } .note { color: var(--quiet); }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: .8rem 0; }
 .legend span::before { content: ''; display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin-right: .35rem; vertical-align: -1px; background: var(--colour); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: .5rem 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; margin: .6rem 0; }
-th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
-td.best { background: #d7eee2; } td.worst { background: #fbe3d3; } small { color: #777; }
+td.best { background: var(--best); } td.worst { background: var(--worst); } small { color: var(--quiet); }
 dt { font-weight: 600; } dd { margin: 0 0 .3rem 1rem; }
 ";
 
@@ -113,7 +121,11 @@ fn section(trial: Trial, rows: &[&Row], policies: &[String]) -> Markup {
         h2 { (trial) }
         p.note { "In this trial " (trial.summary()) "." }
         div.plots {
-            figure { figcaption { "Load over time" } (PreEscaped(load(rows, colour))) }
+            figure {
+                figcaption { "Load over time" }
+                (PreEscaped(load(rows, colour)))
+                p.note { "Level line: what the server can do. Upright line: the heal, where trouble ends. Each point is the busiest second of some." }
+            }
             figure { figcaption { "Recovery" } (PreEscaped(recovery(rows, colour))) }
             figure { figcaption { "Recovery time against peak load" } (PreEscaped(pareto(rows, colour))) }
         }
@@ -126,15 +138,18 @@ fn section(trial: Trial, rows: &[&Row], policies: &[String]) -> Markup {
 fn load(rows: &[&Row], colour: impl Fn(&Row) -> usize) -> String {
     let heal = rows.iter().map(|row| row.course.heal_s).fold(0.0, f64::max);
     let shown = heal + LOAD_SHOWN_S;
+    let seconds = (shown / LOAD_POINTS).ceil().max(1.0) as usize;
     let lines: Vec<Line> = rows
         .iter()
         .map(|row| {
-            let points = row.course.load.iter().enumerate().map(|(second, load)| (second as f64, *load));
+            let busiest = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
+            let parts = row.course.load.chunks(seconds).enumerate();
+            let points = parts.map(|(n, part)| ((n * seconds) as f64, busiest(part)));
             Line { colour: colour(row), points: points.take_while(|(at, _)| *at <= shown).collect() }
         })
         .collect();
     let peak = lines.iter().flat_map(|line| &line.points).map(|(_, load)| *load).fold(1.2, f64::max);
-    let y = Axis { label: "requests / capacity", to: (peak * 1.05).min(LOAD_SHOWN_MAX) };
+    let y = Axis { label: "requests a second / capacity", to: (peak * 1.05).min(LOAD_SHOWN_MAX) };
     plots::lines(&lines, &Axis { label: "seconds since trouble began", to: shown }, &y, Some(heal), Some(1.0))
 }
 

@@ -19,8 +19,10 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(190, 30, 45),
 ];
 const FONT: &str = "sans-serif";
-const TEXT_PX: u32 = 13;
-const SIZE: (u32, u32) = (720, 340);
+const TEXT_PX: u32 = 16;
+/// About how wide a letter of that size is.
+const LETTER_PX: i32 = 8;
+const SIZE: (u32, u32) = (720, 380);
 
 /// The colour of the n-th policy.
 pub fn colour(n: usize) -> RGBColor {
@@ -54,11 +56,12 @@ pub fn lines(lines: &[Line], x: &Axis<'_>, y: &Axis<'_>, mark_x: Option<f64>, ma
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(56)
+            .x_label_area_size(48)
+            .y_label_area_size(64)
             .build_cartesian_2d(0.0..x.to.max(1e-9), 0.0..y.to.max(1e-9))?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(WHITE).bold_line_style(RGBColor(225, 225, 225)).axis_style(RGBColor(90, 90, 90));
+        mesh.x_labels(8).y_labels(7).x_label_formatter(&plain).y_label_formatter(&plain);
         mesh.x_desc(x.label).y_desc(y.label).label_style((FONT, TEXT_PX)).axis_desc_style((FONT, TEXT_PX)).draw()?;
         let grey = RGBColor(110, 110, 110);
         if let Some(at) = mark_x {
@@ -73,6 +76,12 @@ pub fn lines(lines: &[Line], x: &Axis<'_>, y: &Axis<'_>, mark_x: Option<f64>, ma
         }
         Ok(())
     })
+}
+
+/// A number on an axis, without digits that say nothing.
+fn plain(at: &f64) -> String {
+    let rounded = (at * 100.0).round() / 100.0;
+    rounded.to_string()
 }
 
 /// A point with a name.
@@ -97,24 +106,64 @@ pub fn pareto(points: &[Point], x_label: &str, y_label: &str) -> String {
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(56)
+            .x_label_area_size(48)
+            .y_label_area_size(64)
             .build_cartesian_2d(range(|point| point.at.0).log_scale(), range(|point| point.at.1).log_scale())?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(WHITE).bold_line_style(RGBColor(225, 225, 225)).axis_style(RGBColor(90, 90, 90));
+        mesh.x_label_formatter(&plain).y_label_formatter(&plain);
         mesh.x_desc(x_label).y_desc(y_label).label_style((FONT, TEXT_PX)).axis_desc_style((FONT, TEXT_PX)).draw()?;
         let mut best: Vec<(f64, f64)> = points.iter().filter(|point| point.best).map(|point| point.at).collect();
         best.sort_by(|a, b| a.0.total_cmp(&b.0));
         chart.draw_series(LineSeries::new(best, RGBColor(150, 150, 150)))?;
-        for Point { colour: n, name, at, best } in points {
-            let at = (at.0.max(1e-3), at.1.max(1e-3));
+        let places: Vec<(f64, f64)> = points.iter().map(|point| (point.at.0.max(1e-3), point.at.1.max(1e-3))).collect();
+        let pixels: Vec<(i32, i32)> = places.iter().map(|at| chart.backend_coord(at)).collect();
+        let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
+        let offsets = apart(&pixels, &names);
+        for (((Point { colour: n, name, best, .. }, at), pixel), offset) in
+            points.iter().zip(places).zip(pixels).zip(offsets)
+        {
             let style = if *best { colour(*n).filled() } else { colour(*n).stroke_width(2) };
             chart.draw_series([Circle::new(at, 5, style)])?;
-            let label = (FONT, TEXT_PX).into_font().color(&colour(*n)).pos(Pos::new(HPos::Left, VPos::Bottom));
-            chart.draw_series([EmptyElement::at(at) + Text::new(name.clone(), (7, -3), label)])?;
+            let label = (FONT, TEXT_PX).into_font().color(&colour(*n)).pos(Pos::new(HPos::Left, VPos::Center));
+            area.draw(&Text::new(shortened(name), (pixel.0 + offset.0, pixel.1 + offset.1), label))?;
         }
         Ok(())
     })
+}
+
+/// The longest label of a point, in letters; the legend has the whole name.
+const LABEL_MAX: usize = 28;
+
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= LABEL_MAX {
+        return name.to_owned();
+    }
+    name.chars().take(LABEL_MAX - 1).chain(['…']).collect()
+}
+
+/// Where each label goes, seen from its point: to the right or the left of it, as far up or down as it takes to lie over
+/// no other label and no other point.
+fn apart(points: &[(i32, i32)], names: &[&str]) -> Vec<(i32, i32)> {
+    let high = TEXT_PX as i32 + 1;
+    let mut taken: Vec<[i32; 4]> = points.iter().map(|(x, y)| [x - 6, y - 6, x + 6, y + 6]).collect();
+    let overlap = |a: &[i32; 4], b: &[i32; 4]| a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+    let mut offsets = Vec::new();
+    for ((x, y), name) in points.iter().zip(names) {
+        let wide = shortened(name).chars().count() as i32 * LETTER_PX;
+        let near = (0..12).flat_map(|step| [step * high / 2, -step * high / 2]);
+        let tried = near.flat_map(|down| [(9, down), (-9 - wide, down)]);
+        let label = |(right, down): (i32, i32)| [x + right, y + down - high / 2, x + right + wide, y + down + high / 2];
+        let fits = |offset: &(i32, i32)| {
+            let place = label(*offset);
+            let inside = place[0] > 60 && place[2] < SIZE.0 as i32 - 4 && place[1] > 4 && place[3] < SIZE.1 as i32 - 50;
+            inside && taken.iter().all(|other| !overlap(&place, other))
+        };
+        let offset = tried.into_iter().find(fits).unwrap_or((9, 0));
+        taken.push(label(offset));
+        offsets.push(offset);
+    }
+    offsets
 }
 
 /// A grid of cells, each with a shade from 0 (well) to 1 (not at all well).
@@ -123,8 +172,8 @@ pub fn region(columns: &[String], rows: &[String], shades: &[Vec<f64>], x_label:
     drawn(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(42)
-            .y_label_area_size(64)
+            .x_label_area_size(48)
+            .y_label_area_size(72)
             .build_cartesian_2d(0.0..wide as f64, 0.0..high as f64)?;
         let name = |names: &[String], at: f64| {
             let place = at.floor() as usize;
@@ -166,4 +215,21 @@ fn drawn(draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
             .expect("a string takes every drawing");
     }
     svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_near_points_do_not_overlap() {
+        let points = [(300, 150), (302, 151), (304, 149), (300, 152)];
+        let offsets = apart(&points, &["full-jitter", "decorrelated", "exponential", "fixed"]);
+        let mut labels: Vec<(i32, i32)> =
+            points.iter().zip(offsets).map(|(at, offset)| (offset.0.signum(), at.1 + offset.1)).collect();
+        labels.sort_unstable();
+        for pair in labels.windows(2) {
+            assert!(pair[0].0 != pair[1].0 || pair[1].1 - pair[0].1 >= TEXT_PX as i32, "{labels:?}");
+        }
+    }
 }

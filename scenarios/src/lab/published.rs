@@ -27,7 +27,10 @@ pub struct Contention {
 type Due = (u64, usize, usize, Option<u64>);
 
 /// AWS's simulation of competing clients (`backoff_simulator.py`): each reads a row and writes it back, and only the
-/// first that writes after a change succeeds; the others wait and try again. Messages take about 10 ms.
+/// first that writes after a change succeeds; the others wait and try again. Messages take 10 ms, give or take two. It
+/// ends when the last client knows of its success.
+///
+/// That program counts a client's attempts before it computes a wait, so its first exponential wait is twice the base.
 pub fn contention(policy: &Policy, clients: usize, seed: u64) -> Contention {
     let mut random: Random = Box::new(ChaCha8Rng::seed_from_u64(seed));
     let mut policies: Vec<Box<dyn RetryPolicy>> = (0..clients).map(|_| policy.start()).collect();
@@ -54,7 +57,7 @@ pub fn contention(policy: &Policy, clients: usize, seed: u64) -> Contention {
         result.calls += 1;
         if read == version {
             version += 1;
-            result.done_ms = at / 1_000;
+            result.done_ms = result.done_ms.max((at + message_us(&mut random)) / 1_000);
             continue;
         }
         numbers[client] += 1;
@@ -67,10 +70,11 @@ pub fn contention(policy: &Policy, clients: usize, seed: u64) -> Contention {
     result
 }
 
-/// How long a message takes, in microseconds: 10 ms, give or take two.
+/// How long a message takes, in microseconds: 10 ms, with a standard deviation of 2 ms.
 fn message_us(random: &mut Random) -> u64 {
-    // The sum of three uniform draws is near enough to the normal distribution of the original.
-    let third = || Duration::from_micros(3_333 - 1_155)..Duration::from_micros(3_333 + 1_155);
+    // The sum of three uniform draws is near enough to the normal distribution of the original. A draw from a range of
+    // twice 2 ms has a variance of a third of 2 ms squared, so that of the sum is 2 ms squared.
+    let third = || Duration::from_micros(3_333 - 2_000)..Duration::from_micros(3_333 + 2_000);
     (0..3).map(|_| uniform(&mut **random, third()).as_micros() as u64).sum()
 }
 

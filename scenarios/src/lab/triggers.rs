@@ -14,6 +14,10 @@ use super::trial::{SLOW, TOKENS_EXPIRE, TROUBLE_AT_MS, away, everywhere, unavail
 
 /// How long a fleet is watched after heal, in milliseconds.
 const WATCHED_MS: u64 = 20 * 60_000;
+/// A run ends when so many requests were sent for each agent: a policy that sends more is hurt enough.
+const REQUESTS_MAX: u64 = 1_000;
+/// Fewer agents are no fleet.
+const AGENTS_MIN: u32 = 5;
 /// A span that no server should ask for.
 const ABSURD_S: u64 = 1_000_000_000;
 
@@ -26,6 +30,9 @@ pub struct Trigger {
     pub load_percent: u32,
     /// What an overloaded server says in Retry-After.
     pub retry_after_s: Option<u64>,
+    /// The agents renew in step before trouble begins.
+    #[serde(default)]
+    pub in_step: bool,
     /// What goes wrong, one after another or at once.
     pub troubles: Vec<Trouble>,
     /// The world's seed.
@@ -76,13 +83,38 @@ pub enum Kind {
 }
 
 impl Trigger {
+    /// The plainest triggers, one of each kind, for agents in step.
+    pub fn plain() -> Vec<Self> {
+        let told = |retry_after_s| Kind::Unavailable { percent: 100, retry_after_s };
+        let kinds = [
+            (Kind::Away, 300),
+            (Kind::Away, 10),
+            (told(None), 120),
+            (told(Some(30)), 30),
+            (told(Some(ABSURD_S)), 10),
+            (Kind::Slow { percent: 10 }, 120),
+            (Kind::Lost { percent: 100 }, 30),
+            (Kind::Tokens, 1),
+        ];
+        let of = |(kind, for_s)| Self {
+            agents: 20,
+            load_percent: 10,
+            retry_after_s: None,
+            in_step: true,
+            troubles: vec![Trouble { kind, after_s: 0, for_s }],
+            seed: 0,
+        };
+        kinds.map(of).to_vec()
+    }
+
     /// Any trigger.
     pub fn draw(random: &mut ChaCha8Rng) -> Self {
         let troubles = (0..=random.next_u64() % 2).map(|_| Trouble::draw(random)).collect();
         Self {
             agents: pick(random, &[10, 20, 40, 80]),
-            load_percent: pick(random, &[20, 50, 80]),
+            load_percent: pick(random, &[10, 20, 50, 80]),
             retry_after_s: pick(random, &[None, None, Some(5), Some(30)]),
+            in_step: pick(random, &[true, false]),
             troubles,
             seed: random.next_u64() % 1_000,
         }
@@ -91,7 +123,8 @@ impl Trigger {
     /// A neighbour: one thing is different.
     pub fn changed(&self, random: &mut ChaCha8Rng) -> Self {
         let (mut changed, other) = (self.clone(), Self::draw(random));
-        match random.next_u64() % 6 {
+        match random.next_u64() % 7 {
+            5 => changed.in_step = !changed.in_step,
             0 => changed.agents = other.agents,
             1 => changed.load_percent = other.load_percent,
             2 => changed.retry_after_s = other.retry_after_s,
@@ -116,12 +149,15 @@ impl Trigger {
                 all.push(without);
             }
         }
+        if self.agents > AGENTS_MIN {
+            all.push(Self { agents: (self.agents / 2).max(AGENTS_MIN), ..self.clone() });
+        }
         all.extend(self.retry_after_s.map(|_| Self { retry_after_s: None, ..self.clone() }));
+        if self.in_step {
+            all.push(Self { in_step: false, ..self.clone() });
+        }
         if self.load_percent != 50 {
             all.push(Self { load_percent: 50, ..self.clone() });
-        }
-        if self.agents > 5 {
-            all.push(Self { agents: self.agents / 2, ..self.clone() });
         }
         for n in 0..self.troubles.len() {
             for smaller in self.troubles[n].smaller() {
@@ -139,7 +175,8 @@ impl Trigger {
             load_percent: self.load_percent,
             retry_after_s: self.retry_after_s,
             transport: Transport::Exchange,
-            requests_max: 2_000 * u64::from(self.agents),
+            in_step: self.in_step,
+            requests_max: REQUESTS_MAX * u64::from(self.agents),
             ..Fleet::of(self.agents, policy.clone())
         }
     }
@@ -232,7 +269,8 @@ impl Trouble {
 
 impl std::fmt::Display for Trigger {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(to, "{} agents at {} % load", self.agents, self.load_percent)?;
+        let in_step = if self.in_step { " in step" } else { "" };
+        write!(to, "{} agents{in_step} at {} % load", self.agents, self.load_percent)?;
         if let Some(seconds) = self.retry_after_s {
             write!(to, ", overload told Retry-After: {seconds}")?;
         }

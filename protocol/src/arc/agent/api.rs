@@ -13,7 +13,7 @@ use super::failure::{Failure, Trouble};
 use crate::arc::choices::{AdminToken, BodyErrors, Choices, HttpRetries};
 use crate::arc::wire::{
     API, API_VERSION, AdminConnection, AdminRequest, Exception, Listed, REMOTE_AUTH, RUNNER_REGISTRATION,
-    RegistrationToken, SCALE_SETS, ScaleSet, registration_token_path,
+    RegistrationToken, SCALE_SETS, ScaleSet, exception, registration_token_path,
 };
 use crate::clock::{self, Mono};
 use crate::distributed_task::client::{Call, Reply};
@@ -188,6 +188,19 @@ impl Api {
     /// The number of the scale set of the configured name, which is registered if there is none.
     pub(super) async fn register_set(&self) -> Result<i64, Failure> {
         let name = &self.configuration.scale_set;
+        if let Some(known) = self.known_set(name).await? {
+            return Ok(known);
+        }
+        let asked = ScaleSet { name: name.clone(), runner_group_id: 1, ..ScaleSet::default() };
+        match self.admin_call(StatusCode::OK, |admin| admin.call(Method::POST, SCALE_SETS).json(&asked)).await {
+            Ok(made) => decode::<ScaleSet>(&made).map(|set| set.id),
+            // The answer to an earlier attempt was lost.
+            Err(exists) if exists.is(exception::SCALE_SET_EXISTS) => self.known_set(name).await?.ok_or(exists),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn known_set(&self, name: &str) -> Result<Option<i64>, Failure> {
         let found = self
             .admin_call(StatusCode::OK, |admin| {
                 let mut call = admin.call(Method::GET, SCALE_SETS);
@@ -196,12 +209,7 @@ impl Api {
             })
             .await?;
         let known: Listed<ScaleSet> = decode(&found)?;
-        if let Some(set) = known.value.into_iter().find(|set| set.name == *name) {
-            return Ok(set.id);
-        }
-        let asked = ScaleSet { name: name.clone(), runner_group_id: 1, ..ScaleSet::default() };
-        let made = self.admin_call(StatusCode::OK, |admin| admin.call(Method::POST, SCALE_SETS).json(&asked)).await?;
-        decode::<ScaleSet>(&made).map(|set| set.id)
+        Ok(known.value.into_iter().find(|set| set.name == name).map(|set| set.id))
     }
 
     fn forget_admin(&self) {

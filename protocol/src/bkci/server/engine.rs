@@ -190,7 +190,10 @@ impl State {
                 let variables = build.variables.iter().filter(|(name, _)| names_agent(name));
                 variables.map(|(_, agent)| agent.clone()).collect()
             }
-            LocksFound::ByRecord => std::mem::take(&mut build.holds).into_values().collect(),
+            LocksFound::ByRecord => {
+                let held = std::mem::take(&mut build.holds).into_values();
+                held.chain(std::mem::take(&mut build.left)).collect()
+            }
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Build {
     pub(super) variables: BTreeMap<String, String>,
     /// The agents whose locks it has taken, by the job that uses them first.
     pub(super) holds: BTreeMap<u32, String>,
+    /// The agents that such a job has left while others of the build are at work there.
+    pub(super) left: BTreeSet<String>,
 }
 
 /// A job of a build, and how far it is.
@@ -114,7 +116,13 @@ impl Build {
             cancelled: false,
             variables: BTreeMap::new(),
             holds: BTreeMap::new(),
+            left: BTreeSet::new(),
         }
+    }
+
+    /// Is a job of it on an agent that may have started there?
+    pub(super) fn is_at_work_on(&self, agent: &str) -> bool {
+        self.jobs.iter().any(|job| job.phase == Phase::Dispatched && job.agent.as_deref() == Some(agent))
     }
 
     /// The build's name in the journal.

@@ -123,11 +123,14 @@ impl State {
         let taken = matches!(tried, TryLock::Taken(_) | TryLock::ReEntered(_));
         if taken && let Some(build) = self.builds.get_mut(id) {
             let before = build.holds.insert(build.root_of(seq), agent.to_owned());
-            // It has moved to another node.
+            // It has moved to another node. What started on the former one together with it may still be at work there.
             if let Some(before) =
                 before.filter(|before| before != agent && self.choices.move_lock == MoveLock::GivenBack)
             {
-                self.unlock(&[before], &value)?;
+                match build.is_at_work_on(&before) {
+                    true => drop(build.left.insert(before)),
+                    false => self.unlock(&[before], &value)?,
+                }
             }
         }
         Ok(taken)
