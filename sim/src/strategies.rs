@@ -168,6 +168,9 @@ fn budgets() -> impl Strategy<Value = Budget> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
     use crate::trace::Keep;
     use crate::world;
@@ -181,13 +184,17 @@ mod tests {
 
     /// What a machine's wall clock is ahead after ten minutes, in milliseconds.
     fn ahead(wrong: &WrongClock) -> i64 {
-        let mut ahead = None;
-        world::run(1, Keep::Digest, SimTime::from_millis(600_000), |world| {
+        let ahead = Arc::new(AtomicI64::new(i64::MAX));
+        world::run(1, Keep::Digest, SimTime::from_millis(600_001), |world| {
             let node = world.node("a");
             wrong.set(&node);
-            ahead = Some(node.node_clock().clone());
+            let (now, clock, ahead) = (world.clone(), node.node_clock().clone(), ahead.clone());
+            world.spawn("reading", async move {
+                now.sleep_until(SimTime::from_millis(600_000)).await;
+                ahead.store(clock.wall_ahead_nanos() / 1_000_000, Ordering::Relaxed);
+            });
         });
-        ahead.expect("it was built").wall_ahead_nanos() / 1_000_000
+        ahead.load(Ordering::Relaxed)
     }
 
     #[test]
