@@ -31,8 +31,8 @@ fn refused_in(folder: &Path, arguments: &[&str], because: &str, accepted: &str) 
 
 #[test]
 fn commands() {
-    refused(&["frobnicate"], "frobnicate", "list, explore, bugs, replay, merge, serve and lab");
-    refused(&[], "no command", "list, explore, bugs, replay, merge, serve and lab");
+    refused(&["frobnicate"], "frobnicate", "list, explore, bugs, replay, merge, serve, lab and init");
+    refused(&[], "no command", "list, explore, bugs, replay, merge, serve, lab and init");
     refused(&["explore", "--frob"], "--frob", "unexpected");
 }
 

@@ -21,11 +21,13 @@ pub use std::time::Duration;
 
 pub use ::http::{Request, Response, StatusCode};
 pub use bytes::Bytes;
+pub use rand::Rng;
 pub use squall_protocol::facts::{self, Outcome};
 pub use squall_protocol::{
     Clock, Disk, Fact, Http, Ledger, Mono, RetryPolicy, Shutdown, TransportError, clock, http, supervise,
 };
 pub use squall_sim::check::{Check, check};
+pub use squall_sim::fault::{FaultPlan, Swarm};
 pub use squall_sim::invariant::agents::*;
 pub use squall_sim::invariant::artifacts::*;
 pub use squall_sim::invariant::jobs::*;
@@ -37,5 +39,6 @@ pub use squall_sim::invariant::queue::*;
 pub use squall_sim::invariant::sessions::*;
 pub use squall_sim::invariant::stages::*;
 pub use squall_sim::invariant::{Findings, History, Invariant, Property, Rule};
+pub use squall_sim::strategies::{WrongClock, clocks, faults, policies};
 pub use squall_sim::{Execution, Node, Process, Service, SimTime, World};
 pub use tower::ServiceExt;

@@ -19,7 +19,7 @@ pub const PORT: u16 = 80;
 /// How long a supervisor waits before it starts a server or an agent again.
 pub const RESTART: Duration = Duration::from_secs(5);
 /// The name of the service on its machine.
-const SERVICE: &str = "main";
+pub(crate) const SERVICE: &str = "main";
 
 impl World {
     /// Adds a machine whose service answers HTTP/1.1 and HTTP/2 at `http://NAME/`, behind a gateway at which faults act.

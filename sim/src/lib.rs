@@ -42,6 +42,7 @@ pub mod service;
 pub mod shrink;
 pub mod side_by_side;
 pub mod stopwatch;
+pub mod strategies;
 mod survey;
 pub mod time;
 mod timers;

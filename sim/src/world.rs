@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::fault::inject::SystemFaults;
 use crate::gateway::Rules;
 use crate::http::Receipts;
+use crate::invariant::History;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep};
 use crate::meter::Meter;
@@ -43,6 +44,13 @@ pub struct Ended {
     pub effects: Effects,
     /// The names of the nodes, by [`NodeId`].
     pub nodes: Vec<String>,
+}
+
+impl Ended {
+    /// What invariants judge, when no fault acted from `heal_at` on.
+    pub fn history(&self, heal_at: SimTime) -> History<'_> {
+        History { journal: &self.journal, heal_at, end: self.at }
+    }
 }
 
 /// Runs the world that `build` furnishes until `end`, on this thread. Nothing but `seed` and `build` decides anything.

@@ -69,6 +69,25 @@ fn a_failed_assertion_is_told_with_its_seed_and_command() {
 }
 
 #[test]
+fn a_failure_is_made_small_for_as_long_as_the_check_says() {
+    let left = |check: Check<Vec<u32>>| {
+        let told = refused(|| {
+            check.run_with(|world, _| async move {
+                greeting(&world);
+                world.sleep(Duration::from_secs(60)).await;
+                panic!("with work or without");
+            });
+        });
+        let case = told.lines().find_map(|line| line.trim().strip_prefix("case:")).expect("a case was written");
+        let case: serde_json::Value = serde_json::from_reader(std::fs::File::open(case.trim()).unwrap()).unwrap();
+        case["workload"].as_array().expect("a list").len()
+    };
+    let drawn = |name| few(name).workload(|_| vec![7_u32; 5]);
+    assert_eq!(left(drawn("small")), 0);
+    assert_eq!(left(drawn("large").shrinking(Duration::ZERO)), 5);
+}
+
+#[test]
 fn a_test_that_waits_for_ever_is_stuck() {
     let told = refused(|| {
         few("endless").run(|world| async move {

@@ -4,6 +4,7 @@ mod bugs;
 mod elsewhere;
 mod explore;
 mod github;
+mod init;
 mod interrupt;
 mod judgement;
 mod junit;
@@ -72,6 +73,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Find out what a retry policy does to a fleet and to its server.
     Lab(lab::Arguments),
+    /// Set a cargo project up for tests of its own agents.
+    Init(init::Arguments),
 }
 
 /// The design as the real project has it.
@@ -122,6 +125,7 @@ pub fn run(
             Command::Elsewhere(arguments) => elsewhere::run(&arguments, scenarios, around),
             Command::Serve(arguments) => serve::run(&arguments, scenarios, servers, around),
             Command::Lab(arguments) => lab::run(&arguments, around),
+            Command::Init(arguments) => init::run(&arguments, around),
         },
         Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error)),
         Err(help) => around.out.write_all(help.to_string().as_bytes()).map(|()| 0).map_err(Refusal::from),
@@ -135,6 +139,17 @@ pub fn run(
             let _ = writeln!(around.err, "squall: {refusal}");
             BAD_USAGE
         }
+    }
+}
+
+/// Is this a command line of this program? Nothing is run.
+///
+/// # Errors
+/// What is wrong with it, in one line.
+pub fn understand(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+    match Arguments::try_parse_from(arguments) {
+        Err(error) if error.use_stderr() => Err(Refusal::of_clap(&error).to_string()),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ use squall_sim::regressions::RegressionError;
 use squall_sim::scenario::CaseError;
 use thiserror::Error;
 
+use super::init::InitError;
 use crate::serve::NoSetting;
 
 /// Why a command is not carried out.
@@ -64,6 +65,8 @@ pub(crate) enum Refusal {
     JournalCutShort { path: PathBuf, why: io::Error },
     #[error("cannot start to serve: {0}")]
     NoRuntime(io::Error),
+    #[error(transparent)]
+    Init(#[from] InitError),
     #[error("cannot print the result: {0}")]
     Output(io::Error),
     /// Nobody reads our output any more.
@@ -83,7 +86,7 @@ impl From<io::Error> for Refusal {
 impl Refusal {
     /// What the parser of arguments has to say, in one line.
     pub(crate) fn of_clap(error: &clap::Error) -> Self {
-        const COMMANDS: &str = "the commands are list, explore, bugs, replay, merge, serve and lab";
+        const COMMANDS: &str = "the commands are list, explore, bugs, replay, merge, serve, lab and init";
         Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
             (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
             (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {

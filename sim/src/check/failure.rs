@@ -24,56 +24,61 @@ const REPORTS: &str = "squall-reports";
 
 /// Tells of a seed that failed, and fails the test.
 #[track_caller]
-pub(super) fn tell(scenario: &dyn Scenario, seed: u64) -> ! {
-    panic!("{}", told(scenario, seed))
+pub(super) fn tell(scenario: &dyn Scenario, seed: u64, shrinking: Budget) -> ! {
+    panic!("{}", told(scenario, seed, shrinking))
 }
 
 /// Tells of a case of the past that fails again, and fails the test.
 #[track_caller]
 pub(super) fn tell_past(scenario: &dyn Scenario, file: &str, outcome: &Outcome) -> ! {
     let what = outcome.verdict.worst().map(finding).unwrap_or_default();
-    panic!("{:?} fails with the case of the past {file}\n  what:   {what}", scenario.name())
+    panic!("{:?} fails with the case of the past {file}\n  what:    {what}", scenario.name())
 }
 
 /// Runs one seed and prints its story; fails the test if the seed does.
 #[track_caller]
-pub(super) fn tell_seed(scenario: &dyn Scenario, seed: u64) {
+pub(super) fn tell_seed(scenario: &dyn Scenario, seed: u64, shrinking: Budget) {
     let (case, trial) = run(scenario, seed);
     let replay = command(seed);
     let report = Report { replay: &replay, scenario, case: &case, trial: &trial };
     println!("{}", report::text(&report));
     if trial.outcome.verdict.worst().is_some() {
-        panic!("{}", told(scenario, seed));
+        panic!("{}", told(scenario, seed, shrinking));
     }
 }
 
-fn told(scenario: &dyn Scenario, seed: u64) -> String {
+fn told(scenario: &dyn Scenario, seed: u64, shrinking: Budget) -> String {
     let (case, trial) = run(scenario, seed);
     let mut told = format!("{:?} fails with seed {seed}\n", scenario.name());
-    let put = "writing into a string never fails";
-    writeln!(told, "  again:  {}", command(seed)).expect(put);
+    let mut tell = |what: &str, text: String| {
+        writeln!(told, "  {:<8} {text}", format!("{what}:")).expect("writing into a string never fails");
+    };
+    tell("again", command(seed));
     if let Some(worst) = trial.outcome.verdict.worst() {
-        writeln!(told, "  what:   {}", finding(worst)).expect(put);
+        tell("what", finding(worst));
     }
-    let (smallest, trial) = smallest(scenario, case, trial);
+    let (smallest, trial) = smallest(scenario, case, trial, shrinking);
     for fault in &smallest.plan.faults {
         let at = SimTime::from_millis(fault.at_ms);
-        writeln!(told, "  needs:  at {at}, for {} ms: {}", fault.for_ms, words::fault(fault)).expect(put);
+        tell("needs", format!("at {at}, for {} ms: {}", fault.for_ms, words::fault(fault)));
     }
     if smallest.plan.faults.is_empty() {
-        writeln!(told, "  needs:  no fault at all").expect(put);
+        tell("needs", "no fault at all".to_owned());
     }
     match write(scenario, &smallest, &trial) {
-        Ok(path) => writeln!(told, "  story:  {}", path.display()).expect(put),
-        Err(why) => writeln!(told, "  story:  could not be written: {why}").expect(put),
+        Ok(files) => {
+            for (what, file) in ["story", "page", "diagram", "case"].iter().zip(&files) {
+                tell(what, file.display().to_string());
+            }
+        }
+        Err(why) => tell("story", format!("could not be written: {why}")),
     }
     told
 }
 
 /// The smallest case that fails in the same way. What cannot be run again, such as a panic that comes and goes, stays.
-fn smallest(scenario: &dyn Scenario, case: Case, trial: Trial) -> (Case, Trial) {
+fn smallest(scenario: &dyn Scenario, case: Case, trial: Trial, budget: Budget) -> (Case, Trial) {
     let stop = AtomicBool::new(false);
-    let budget = Budget::default();
     let mut told = case.plan.faults.len();
     let shrunk = shrink(scenario, &case, budget, &stop, &mut |progress| {
         if progress.faults < told {
@@ -115,15 +120,22 @@ fn command(seed: u64) -> String {
     format!("SQUALL_SEED={seed} cargo test{} --nocapture", test.unwrap_or_else(|| " --".to_owned()))
 }
 
-/// Writes the case and its story.
-fn write(scenario: &dyn Scenario, case: &Case, trial: &Trial) -> io::Result<PathBuf> {
+/// Writes the story of a run, the page to look into, the diagram to paste into an issue, and the case.
+fn write(scenario: &dyn Scenario, case: &Case, trial: &Trial) -> io::Result<[PathBuf; 4]> {
     let folder = folder()?;
     let name = format!("{}-{}", slug(scenario.name()), case.seed);
-    fs::write(folder.join(format!("{name}.json")), case_file::to_text(case))?;
     let replay = command(case.seed);
-    let story = folder.join(format!("{name}.txt"));
-    fs::write(&story, report::text(&Report { replay: &replay, scenario, case, trial }))?;
-    Ok(story)
+    let report = Report { replay: &replay, scenario, case, trial };
+    let file = |extension: &str, text: String| {
+        let path = folder.join(format!("{name}.{extension}"));
+        fs::write(&path, text).map(|()| path)
+    };
+    Ok([
+        file("txt", report::text(&report))?,
+        file("html", report::html(&report))?,
+        file("mmd", report::mermaid(&report))?,
+        file("json", case_file::to_text(case))?,
+    ])
 }
 
 /// A folder of reports in the one that the test itself was built into.

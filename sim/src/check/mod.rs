@@ -53,6 +53,7 @@ use crate::invariant::agents::AgentOutlivesTrouble;
 use crate::invariant::sessions::SessionRegained;
 use crate::invariant::{History, Invariant, Judgement, Kind, Rule, every_invariant};
 use crate::regressions::{self, Past};
+use crate::shrink::Budget;
 use crate::world::World;
 
 /// Seeds of a check that says nothing else.
@@ -83,6 +84,7 @@ pub struct Check<W = ()> {
     seeds: NonZeroU64,
     time: Option<Duration>,
     jobs: Option<NonZeroUsize>,
+    shrinking: Budget,
     bounds: Bounds,
     invariants: Invariants,
     draw: Draw<W>,
@@ -154,7 +156,8 @@ impl Check {
             nodes: None,
         };
         let draw: Draw<()> = Arc::new(|_| ());
-        Self { name, seeds: SEEDS, time: None, jobs: None, bounds, invariants: Invariants::Ready, draw }
+        let shrinking = Budget::default();
+        Self { name, seeds: SEEDS, time: None, jobs: None, shrinking, bounds, invariants: Invariants::Ready, draw }
     }
 
     /// Checks it. `test` furnishes a world before its first `await` and drives it from there on. It must end before the
@@ -187,6 +190,12 @@ impl<W: Serialize + DeserializeOwned + 'static> Check<W> {
     /// On how many threads; without, on all cores. `SQUALL_JOBS` replaces it.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
+        self
+    }
+
+    /// How long to make a failure smaller at most, in real time; 25 seconds without. What is the smallest by then is told.
+    pub fn shrinking(mut self, time: Duration) -> Self {
+        self.shrinking.time = time;
         self
     }
 
@@ -247,8 +256,8 @@ impl<W: Serialize + DeserializeOwned + 'static> Check<W> {
     /// Draws a workload for each seed. As a part of the case it is written into case files, and it shrinks with the
     /// faults: lists lose elements and numbers get rounder, as far as the failure stays the same.
     pub fn workload<X>(self, draw: impl Fn(&mut ChaCha8Rng) -> X + Send + Sync + 'static) -> Check<X> {
-        let Check { name, seeds, time, jobs, bounds, invariants, draw: _ } = self;
-        Check { name, seeds, time, jobs, bounds, invariants, draw: Arc::new(draw) }
+        let Check { name, seeds, time, jobs, shrinking, bounds, invariants, draw: _ } = self;
+        Check { name, seeds, time, jobs, shrinking, bounds, invariants, draw: Arc::new(draw) }
     }
 
     /// As [`Check::run`], with the workload of [`Check::workload`].
@@ -282,7 +291,7 @@ impl<W: Serialize + DeserializeOwned + 'static> Check<W> {
             ended: Arc::new(AtomicBool::new(false)),
         };
         match settings.seed {
-            Some(seed) => failure::tell_seed(&tested, seed),
+            Some(seed) => failure::tell_seed(&tested, seed, self.shrinking),
             None => {
                 let campaign = Campaign {
                     variant: VARIANT.to_owned(),
@@ -294,7 +303,7 @@ impl<W: Serialize + DeserializeOwned + 'static> Check<W> {
                     check_every: CHECK_EVERY,
                     past: past(tested.name),
                 };
-                let summary = run(&tested, &campaign);
+                let summary = run(&tested, &campaign, self.shrinking);
                 prove_something(&tested, &self.invariants, &summary);
             }
         }
@@ -351,7 +360,11 @@ impl Invariant for WhereSpokenOf {
 }
 
 #[track_caller]
-fn run<W: Serialize + DeserializeOwned + 'static>(tested: &Tested<W>, campaign: &Campaign) -> Summary {
+fn run<W: Serialize + DeserializeOwned + 'static>(
+    tested: &Tested<W>,
+    campaign: &Campaign,
+    shrinking: Budget,
+) -> Summary {
     let mut failed = None;
     let summary = explore(tested, campaign, &AtomicBool::new(false), &mut |run| {
         if run.outcome.verdict.worst().is_none() {
@@ -362,7 +375,7 @@ fn run<W: Serialize + DeserializeOwned + 'static>(tested: &Tested<W>, campaign: 
     });
     match failed {
         Some(Run { file: Some(file), outcome, .. }) => failure::tell_past(tested, &file, &outcome),
-        Some(run) => failure::tell(tested, run.outcome.seed),
+        Some(run) => failure::tell(tested, run.outcome.seed, shrinking),
         None => summary,
     }
 }
