@@ -1,6 +1,7 @@
 //! The code's own log lines in the trace: a layer of `tracing` that adds simulated time and the node that runs.
 
 use std::fmt::{self, Write};
+use std::sync::{Arc, Weak};
 
 use tracing::field::{Field, Visit};
 use tracing::{Level, Metadata, Subscriber};
@@ -8,7 +9,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::trace::What;
-use crate::world::World;
+use crate::world::{Inner, World};
 
 /// Libraries below the seams; what they do is in the trace by itself.
 const LIBRARIES: [&str; 5] = ["h2", "hyper", "hyper_util", "madsim", "tower"];
@@ -18,12 +19,14 @@ pub(crate) fn heard<T>(world: &World, work: impl FnOnce() -> T) -> T {
     if !world.inner.trace.keeps_events() {
         return work();
     }
-    let subscriber = tracing_subscriber::registry().with(ToTrace { world: world.clone() });
+    let subscriber = tracing_subscriber::registry().with(ToTrace { world: Arc::downgrade(&world.inner) });
     tracing::subscriber::with_default(subscriber, work)
 }
 
+/// It does not keep its world: `tracing` knows every subscriber of the process, and another thread that looks at all of
+/// them may be the last to let go of this one.
 struct ToTrace {
-    world: World,
+    world: Weak<Inner>,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToTrace {
@@ -32,7 +35,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToTrace {
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let world = &self.world;
+        let Some(inner) = self.world.upgrade() else { return };
+        let world = World { inner };
         world.inner.trace.note(world.now(), world.running_node(), || {
             let mut line = Line::default();
             event.record(&mut line);
@@ -98,6 +102,16 @@ mod tests {
         assert_eq!((line.at, line.node), (SimTime::from_secs(5), NodeId(1)));
         let message = "session lost attempt=3 name=a".to_owned();
         assert_eq!(line.what, What::Log { level: "warn".to_owned(), message });
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the thread belongs to no world")]
+    fn a_world_ends_on_its_own_thread_whoever_knows_its_subscriber() {
+        let mut known = None;
+        world::run(1, Keep::Events, SimTime::from_secs(1), |world| {
+            known = Some(super::heard(world, || tracing::dispatcher::get_default(Clone::clone)));
+        });
+        std::thread::spawn(move || drop(known)).join().expect("nothing of a world is dropped there");
     }
 
     #[test]
