@@ -265,6 +265,10 @@ impl State {
             Err(refused) => Err(refused),
             Ok(()) => match phase {
                 Phase::Closed(before) => self.report_again(before, result, id),
+                // That the last attempt came to nothing is known: the job waits for the next one.
+                Phase::Queued if self.policy.fencing == Fencing::Checked && result == TaskResult::Abandoned => {
+                    Err(Failure::StaleLease(id))
+                }
                 Phase::Offered(whose) | Phase::Leased(whose) if is_other(&caller.subject, whose) => {
                     Err(Failure::StaleLease(id))
                 }

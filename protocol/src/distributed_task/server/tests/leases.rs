@@ -127,9 +127,13 @@ async fn with_fencing_v1_renews_with_the_token_of_its_message() {
 
 #[tokio::test]
 async fn the_last_attempt_s_late_report_closes_a_job_that_waits_again() {
-    for (policy, fenced, status) in
-        [(Policy::upstream(), false, 200), (Policy::hardened(), true, 200), (Policy::hardened(), false, 409)]
-    {
+    for (policy, fenced, result, status) in [
+        (Policy::upstream(), false, "succeeded", 200),
+        (Policy::upstream(), false, "abandoned", 200),
+        (Policy::hardened(), true, "succeeded", 200),
+        (Policy::hardened(), true, "abandoned", 409),
+        (Policy::hardened(), false, "succeeded", 409),
+    ] {
         let bench = Bench::new(policy, |parameters| parameters.on_lease_expiry = OnLeaseExpiry::Requeue);
         let (member, session) = bench.v2("a").await;
         bench.queue("j");
@@ -137,7 +141,7 @@ async fn the_last_attempt_s_late_report_closes_a_job_that_waits_again() {
         bench.delete(&format!("/broker/session?sessionId={session}"), &member.token).await.expect(200);
         bench.clock.advance(600);
         assert_eq!(bench.phase(0), "queued");
-        complete(&bench, &taken, "succeeded", fenced).await.expect(status);
+        complete(&bench, &taken, result, fenced).await.expect(status);
         assert_eq!(bench.phase(0), if status == 200 { "closed" } else { "queued" });
     }
 }
