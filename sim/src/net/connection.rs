@@ -74,11 +74,22 @@ pub(super) struct Pipe {
     pub(super) stall: Option<Stall>,
     /// Bytes that arrived without the writer's learning of it: the way back is cut.
     pub(super) unacknowledged: Option<usize>,
-    /// Somebody will look after what is under way or unacknowledged: a timer, or the thaw of the sender's machine.
-    pub(super) looked_after: bool,
+    /// Who will look after what is under way or unacknowledged.
+    pub(super) watch: Watch,
     pub(super) probe: Option<Probe>,
     /// Which fault resets this pipe after how many further bytes.
     pub(super) reset_left: Option<(FaultId, u64)>,
+}
+
+/// What brings somebody to look after a pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Watch {
+    #[default]
+    Nothing,
+    /// The timer that is set for this time. One that was set before it for another does nothing.
+    Timer(SimTime),
+    /// The thaw of the sender's machine.
+    Thaw,
 }
 
 /// Somebody who waits for something. Mostly it is the same one again, whose waker is kept for that.

@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, ConnectionKey, Pipe, Probe, Segment, Side, Stall, UnderWay};
+use super::connection::{Connection, ConnectionKey, Pipe, Probe, Segment, Side, Stall, UnderWay, Watch};
 use super::{Condition, Net, RETRANSMIT_FIRST, RETRANSMIT_LIMIT, RETRANSMIT_PAUSE_MAX, State};
 use crate::kernel::{Fire, Token};
 use crate::time::SimTime;
@@ -44,7 +44,7 @@ impl Net {
         connection.pipes[side as usize].under_way_bytes += data.len();
         let link = connection.links[side as usize];
         if data.len() > PIECE_BYTES_MIN as usize
-            && let Some(rate) = self.rate(state, link)
+            && let Some(rate) = link.and_then(|link| self.rate(state, &state.links[link]))
         {
             let piece = (rate / PIECES_PER_SECOND).max(PIECE_BYTES_MIN) as usize;
             while data.len() > piece {
@@ -66,7 +66,9 @@ impl Net {
         let pipe = &mut state.connections[slot].pipes[side as usize];
         pipe.forget_unsent(self.kernel.now());
         // Without data before it the reset waits for nobody's timer.
-        pipe.looked_after = !pipe.under_way.is_empty();
+        if pipe.under_way.is_empty() {
+            pipe.watch = Watch::Nothing;
+        }
         pipe.closed = true;
         pipe.aborted = true;
         self.send(state, slot, side, Segment::Reset);
@@ -77,21 +79,22 @@ impl Net {
         let (leaves, arrives) = self.passage(state, link, segment.len());
         let connection = &mut state.connections[slot];
         let pipe = &mut connection.pipes[side as usize];
-        let arrives = pipe.under_way.back().map_or(arrives, |before| arrives.max(before.arrives));
-        pipe.under_way.push_back(UnderWay { leaves, arrives, segment });
-        if std::mem::replace(&mut pipe.looked_after, true) {
+        pipe.under_way.push_back(UnderWay { leaves, arrives, segment }.after(pipe.under_way.back()));
+        if pipe.watch != Watch::Nothing {
             return;
         }
         if state.hosts[connection.ends[side as usize].node.0 as usize].frozen {
             let now = self.kernel.now();
             pipe.stall = Some(Stall { since: now, pause: RETRANSMIT_FIRST, parked: Some(now) });
+            pipe.watch = Watch::Thaw;
         } else {
             self.look_again_at(connection, side, arrives);
         }
     }
 
     /// Sets the timer that looks after what `writer` sent.
-    fn look_again_at(&self, connection: &Connection, writer: Side, at: SimTime) {
+    pub(super) fn look_again_at(&self, connection: &mut Connection, writer: Side, at: SimTime) {
+        connection.pipes[writer as usize].watch = Watch::Timer(at);
         self.fire_at(at, connection, writer as u32);
     }
 
@@ -114,7 +117,10 @@ impl Net {
     /// Delivers what `writer` sent and what is due, or puts it off if the way is not open.
     fn deliver(&self, state: &mut State, slot: usize, writer: Side) {
         let pipe = &mut state.connections[slot].pipes[writer as usize];
-        pipe.looked_after = false;
+        if pipe.watch != Watch::Timer(self.kernel.now()) {
+            return;
+        }
+        pipe.watch = Watch::Nothing;
         if pipe.under_way.is_empty() && pipe.unacknowledged.is_none() {
             pipe.stall = None;
             return;
@@ -143,7 +149,6 @@ impl Net {
             pipe.writer.wake();
         }
         if let Some(next) = pipe.under_way.front().map(|next| next.arrives) {
-            pipe.looked_after = true;
             self.look_again_at(connection, writer, next);
         }
     }
@@ -235,10 +240,10 @@ impl Net {
         if !resends {
             return pipe.abandon();
         }
-        pipe.looked_after = true;
         let stall = pipe.stall.get_or_insert(Stall { since: now, pause: RETRANSMIT_FIRST, parked: None });
         if frozen {
             stall.parked = Some(now);
+            pipe.watch = Watch::Thaw;
             return;
         }
         if now.since(stall.since) >= RETRANSMIT_LIMIT {

@@ -1,7 +1,8 @@
 //! The network: ordered byte streams between nodes, with everything that goes wrong on real ones.
 //!
 //! A write is one segment, or several on a narrow link. It leaves when the link has room, arrives after the link's
-//! latency and in order, and is acknowledged when it does. A segment that cannot get through is retransmitted with
+//! latency and in order, and is acknowledged when it does. Packets without data (a SYN, its answer, a reset that
+//! answers) do not wait for room, as on machines whose queues are fair to new flows. A segment that cannot get through is retransmitted with
 //! doubling pauses, as TCP does, so a healed partition is noticed late; after [`RETRANSMIT_LIMIT`] the sender gives the
 //! connection up.
 
@@ -9,6 +10,7 @@ mod condition;
 mod connect;
 mod connection;
 mod delivery;
+mod pace;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -118,10 +120,6 @@ impl Link {
     fn ends(&self) -> (NodeId, NodeId) {
         (self.from, self.to)
     }
-
-    fn rate(&self, narrow: Option<u64>) -> Option<u64> {
-        self.profile.bandwidth.into_iter().chain(narrow).min()
-    }
 }
 
 impl Net {
@@ -155,13 +153,14 @@ impl Net {
 
     /// Sets what links between two nodes are like, in both directions.
     pub(crate) fn set_profile(&self, a: NodeId, b: NodeId, profile: &LinkProfile) {
-        let mut state = self.state.borrow_mut();
-        for ends in [(a, b), (b, a)] {
-            state.profiles.insert(ends, profile.clone());
-            if let Some(Some(link)) = state.links_by_ends.get(&ends).copied() {
-                state.links[link].profile = profile.clone();
+        self.change(|state| {
+            for ends in [(a, b), (b, a)] {
+                state.profiles.insert(ends, profile.clone());
+                if let Some(Some(link)) = state.links_by_ends.get(&ends).copied() {
+                    state.links[link].profile = profile.clone();
+                }
             }
-        }
+        });
     }
 
     /// Sets what links are like for which nothing else is said. It holds for links that were not used yet.
@@ -171,12 +170,12 @@ impl Net {
 
     /// Makes something go wrong.
     pub fn impose(&self, condition: Active) {
-        self.state.borrow_mut().conditions.push(condition);
+        self.change(|state| state.conditions.push(condition));
     }
 
     /// Ends what a fault made go wrong.
     pub fn lift(&self, fault: FaultId) {
-        self.state.borrow_mut().conditions.retain(|active| active.fault != fault);
+        self.change(|state| state.conditions.retain(|active| active.fault != fault));
     }
 
     /// Resets every connection between two sets of nodes (`None`: any), from the middle: both ends notice at once.
@@ -243,33 +242,6 @@ impl Net {
         from == to
             || (receives(state.host(to))
                 && self.met(state, (from, to), |what| (what == Condition::Cut).then_some(())).is_none())
-    }
-
-    /// Bytes a second that get over a link, if limited.
-    fn rate(&self, state: &State, link: LinkId) -> Option<u64> {
-        let link = &state.links[link?];
-        link.rate(self.narrowed(state, link))
-    }
-
-    fn narrowed(&self, state: &State, link: &Link) -> Option<u64> {
-        self.met(state, link.ends(), |what| if let Condition::Narrow(rate) = what { Some(rate) } else { None })
-    }
-
-    /// Draws when something of so many bytes that is sent now leaves the sender, and when it arrives.
-    fn passage(&self, state: &mut State, link: LinkId, bytes: usize) -> (SimTime, SimTime) {
-        let now = self.kernel.now();
-        let Some(place) = link else { return (now, now + LOOPBACK_LATENCY) };
-        let link = &state.links[place];
-        let slow = |what| if let Condition::Slow(extra) = what { Some(extra) } else { None };
-        let extra = self.met(state, link.ends(), slow);
-        let rate = link.rate(self.narrowed(state, link));
-        let link = &mut state.links[place];
-        link.free_at = link.free_at.max(now);
-        if let Some(rate) = rate {
-            link.free_at += Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1));
-        }
-        let latency = squall_protocol::random::uniform(&mut link.random, link.profile.latency.clone());
-        (link.free_at, link.free_at + latency + extra.unwrap_or_default())
     }
 
     /// The link from one node to another, which is made when it is first asked for.

@@ -6,7 +6,7 @@ use squall_sim::net::{Condition, LinkProfile, RETRANSMIT_LIMIT, WINDOW_BYTES};
 use squall_sim::trace::Keep;
 use squall_sim::{Halt, SimTime, run};
 
-use crate::stage::{LATENCY, millis, play, play_with_seed, read_exactly, secs};
+use crate::stage::{LATENCY, ROUND_TRIP, millis, play, play_with_seed, read_exactly, secs};
 
 #[test]
 fn segments_keep_their_order_whatever_latencies_are_drawn() {
@@ -59,6 +59,69 @@ fn a_narrow_link_passes_so_many_bytes_a_second() {
         assert!(half >= secs(5) && half < millis(5_200), "{half:?}");
         assert!(whole >= secs(10) && whole < millis(10_400), "{whole:?}");
         writing.done().await;
+    });
+}
+
+#[test]
+fn what_waits_for_a_narrow_link_goes_on_at_once_when_it_is_wide_again() {
+    play(|stage| async move {
+        let (mut client, mut server) = stage.pair().await;
+        stage.impose_out(Condition::Narrow(1_000));
+        let sent: Vec<u8> = (0..60_000_u32).map(|place| (place / 256) as u8).collect();
+        let writing = stage.client_does({
+            let sent = sent.clone();
+            async move {
+                client.write_all(&sent).await.unwrap();
+                client.write_all(b"after").await.unwrap();
+                client
+            }
+        });
+        let first = read_exactly(&mut server, 10_000).await;
+        stage.heal();
+        let lifted = stage.now();
+        let rest = read_exactly(&mut server, 50_000).await;
+        assert_eq!(stage.now().since(lifted), LATENCY);
+        assert_eq!([first, rest].concat(), sent);
+        assert_eq!(server.read(5).await.unwrap(), "after");
+        writing.done().await;
+    });
+}
+
+#[test]
+fn what_waits_for_a_link_waits_longer_when_it_becomes_narrower() {
+    play(|stage| async move {
+        let profile = LinkProfile { latency: LATENCY..LATENCY, bandwidth: Some(10_000) };
+        stage.world.link(stage.client.node(), stage.server.node(), &profile);
+        let (mut client, mut server) = stage.pair().await;
+        let began = stage.now();
+        let writing = stage.client_does(async move {
+            client.write_all(&[0; 60_000]).await.unwrap();
+            client
+        });
+        stage.sleep(secs(3)).await;
+        stage.impose_out(Condition::Narrow(1_000));
+        read_exactly(&mut server, 60_000).await;
+        assert_eq!(stage.now().since(began), secs(3) + secs(30) + LATENCY);
+        writing.done().await;
+    });
+}
+
+#[test]
+fn packets_without_data_do_not_wait_for_a_narrow_link() {
+    play(|stage| async move {
+        let mut listener = stage.listen();
+        let (mut client, mut server) = (stage.connect().await.unwrap(), listener.accept().await);
+        stage.impose_out(Condition::Narrow(100));
+        client.write_all(&[0; 10_000]).await.unwrap();
+        let began = stage.now();
+        let another = stage.connect().await.unwrap();
+        assert_eq!(stage.now().since(began), ROUND_TRIP);
+        // Its end comes after its data all the same.
+        client.finish();
+        assert_eq!(read_exactly(&mut server, 10_000).await.len(), 10_000);
+        assert_eq!(server.read(1).await.unwrap(), "");
+        assert_eq!(stage.now().since(began), secs(100) + LATENCY);
+        drop(another);
     });
 }
 

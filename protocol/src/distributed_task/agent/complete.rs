@@ -25,10 +25,11 @@ pub const ROUNDS: u32 = 5;
 /// See [`ROUNDS`].
 pub const ROUND_PAUSE: Duration = Duration::from_secs(5);
 
-/// The repaired runner has no layer of retries below its rounds. It gives up so long after it knew the result: a job that
-/// is renewed and does not end keeps its runner from the next one.
+/// The repaired runner has no layer of retries below its rounds. It renews the lease of a job for so long after it knew
+/// the result, and goes on reporting for as long as the lease then lasts: a job that is renewed and does not end keeps
+/// its runner from the next one, and a lease that nobody speaks of keeps the job from other runners.
 pub const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// What one of its rounds may take at the least, however little of [`PATIENCE`] is left.
+/// What one of its rounds may take at the least, however little of the lease is left.
 pub const SHORTEST_ROUND: Duration = Duration::from_secs(30);
 const PATIENT_PAUSE: Range<Duration> = seconds(5..15);
 
@@ -77,11 +78,11 @@ async fn finish_with_rounds(dispatcher: &Dispatcher, dispatch: &Dispatch, result
 }
 
 /// A worker ended without a result (`LogWorkerProcessUnhandledException`).
-pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
+pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch, until: Mono) {
     let station = &dispatcher.station;
     let recorded = recorded(dispatcher, dispatch);
     if dispatcher.is_run_service(dispatch) {
-        complete_from_listener(dispatcher, dispatch, TaskResult::Failed, recorded).await;
+        complete_from_listener(dispatcher, dispatch, TaskResult::Failed, recorded, until).await;
         return;
     }
     let result = recorded.map_or(TaskResult::Failed, |recorded| recorded.result);
@@ -89,7 +90,7 @@ pub(super) async fn report_crash(dispatcher: &Dispatcher, dispatch: &Dispatch) {
         tracing::warn!("Failed to report the unhandled exception of the worker: {failure}");
     }
     if station.conduct.crash_report == CrashReport::RecordedResult {
-        raise_from_listener(dispatcher, dispatch, TaskResult::Failed, recorded).await;
+        raise_from_listener(dispatcher, dispatch, TaskResult::Failed, recorded, until).await;
     }
 }
 
@@ -102,17 +103,18 @@ pub(super) fn recorded(dispatcher: &Dispatcher, dispatch: &Dispatch) -> Option<R
 }
 
 /// No worker will report: tells the server whatever takes the job out of the agent's hands. That is the `recorded`
-/// result, and `otherwise` where there is none.
+/// result, and `otherwise` where there is none. The last round begins before `until`.
 pub(super) async fn report_in_place_of_worker(
     dispatcher: &Dispatcher,
     dispatch: &Dispatch,
     otherwise: TaskResult,
     recorded: Option<Recorded>,
+    until: Mono,
 ) {
     if dispatcher.is_run_service(dispatch) {
-        complete_from_listener(dispatcher, dispatch, otherwise, recorded).await;
+        complete_from_listener(dispatcher, dispatch, otherwise, recorded, until).await;
     } else if dispatch.job.plan.version >= PLANS_WITH_EVENTS {
-        raise_from_listener(dispatcher, dispatch, otherwise, recorded).await;
+        raise_from_listener(dispatcher, dispatch, otherwise, recorded, until).await;
     } else {
         let result = recorded.map_or(otherwise, |recorded| recorded.result);
         if let Err(failure) = finish_with_rounds(dispatcher, dispatch, result).await {
@@ -126,10 +128,11 @@ async fn raise_from_listener(
     dispatch: &Dispatch,
     otherwise: TaskResult,
     recorded: Option<Recorded>,
+    until: Mono,
 ) {
     let line = &dispatcher.station.line;
     let end = recorded.unwrap_or_else(|| Recorded::now(otherwise, line));
-    let report = Report::since(line, &dispatcher.station.conduct, &dispatch.job, end.since());
+    let report = Report::until(line, &dispatcher.station.conduct, &dispatch.job, until);
     let _ = report.by_event(end.result, Some(end.key)).await;
 }
 
@@ -138,11 +141,12 @@ async fn complete_from_listener(
     dispatch: &Dispatch,
     otherwise: TaskResult,
     recorded: Option<Recorded>,
+    until: Mono,
 ) {
     let station = &dispatcher.station;
     let service = station.run_service_of(&dispatch.job, &run_service_url(dispatch));
     let end = recorded.unwrap_or_else(|| Recorded::now(otherwise, &station.line));
-    let report = Report::since(&station.line, &station.conduct, &dispatch.job, end.since());
+    let report = Report::until(&station.line, &station.conduct, &dispatch.job, until);
     let done = match station.conduct.nested_retries {
         NestedRetries::Multiplied => report.by_run_service_once(&service, end.result, Some(end.key)).await,
         NestedRetries::OneLayer => report.by_run_service(&service, end.result, Some(end.key)).await,
@@ -169,14 +173,14 @@ pub(super) struct Report<'a> {
     line: &'a Line,
     conduct: &'a Conduct,
     job: &'a JobMessage,
-    /// When the result was known.
-    since: Mono,
+    /// No round begins later, where patience is what ends them.
+    until: Mono,
 }
 
 impl<'a> Report<'a> {
-    /// A report of a result that is known `since` then.
-    pub fn since(line: &'a Line, conduct: &'a Conduct, job: &'a JobMessage, since: Mono) -> Self {
-        Self { line, conduct, job, since }
+    /// A report that is tried until then.
+    pub fn until(line: &'a Line, conduct: &'a Conduct, job: &'a JobMessage, until: Mono) -> Self {
+        Self { line, conduct, job, until }
     }
 
     /// V2: rounds around the runner's own retries around those of the handler. 401 and 404 end it at once.
@@ -233,7 +237,7 @@ impl<'a> Report<'a> {
         match self.conduct.nested_retries {
             NestedRetries::Multiplied => round.await,
             NestedRetries::OneLayer => {
-                let limit = PATIENCE.saturating_sub(self.line.mono().since(self.since)).max(SHORTEST_ROUND);
+                let limit = self.until.since(self.line.mono()).max(SHORTEST_ROUND);
                 let done = clock::timeout(&*self.line.clock, limit, round).await;
                 done.unwrap_or_else(|clock::Timeout(limit)| Err(Failure::TimedOut(limit)))
             }
@@ -294,7 +298,7 @@ impl<'a> Report<'a> {
     fn is_enough(&self, rounds: u32) -> bool {
         match self.conduct.nested_retries {
             NestedRetries::Multiplied => rounds == ROUNDS,
-            NestedRetries::OneLayer => self.line.mono().since(self.since) >= PATIENCE,
+            NestedRetries::OneLayer => self.line.mono() >= self.until,
         }
     }
 

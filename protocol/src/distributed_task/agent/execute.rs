@@ -127,14 +127,23 @@ impl Execution<'_> {
 
     async fn report_not_started(&self) {
         if self.dispatcher.station.conduct.dispatch_failure == DispatchFailure::Reported {
-            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Failed, None).await;
+            complete::report_in_place_of_worker(
+                self.dispatcher,
+                self.dispatch,
+                TaskResult::Failed,
+                None,
+                self.renewal.may_last_until(),
+            )
+            .await;
         }
     }
 
     async fn cancelled_before_start(&self) -> Result<TaskResult, Failure> {
         self.renewal.finish().await?;
         if self.dispatcher.station.conduct.dispatch_failure == DispatchFailure::Reported {
-            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Canceled, None).await;
+            let until = self.renewal.may_last_until();
+            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, TaskResult::Canceled, None, until)
+                .await;
         } else {
             complete::finish_request(self.dispatcher, self.dispatch, TaskResult::Canceled).await?;
         }
@@ -176,7 +185,14 @@ impl Execution<'_> {
     async fn report_unreported(&self, on_end: TaskResult) {
         if self.dispatcher.station.conduct.crash_report == CrashReport::RecordedResult {
             let recorded = complete::recorded(self.dispatcher, self.dispatch);
-            complete::report_in_place_of_worker(self.dispatcher, self.dispatch, on_end, recorded).await;
+            complete::report_in_place_of_worker(
+                self.dispatcher,
+                self.dispatch,
+                on_end,
+                recorded,
+                self.renewal.may_last_until(),
+            )
+            .await;
         }
     }
 
@@ -200,7 +216,7 @@ impl Execution<'_> {
         match result {
             None => {
                 tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
-                complete::report_crash(self.dispatcher, self.dispatch).await;
+                complete::report_crash(self.dispatcher, self.dispatch, self.renewal.may_last_until()).await;
             }
             Some(TaskResult::Abandoned) => self.report_unreported(TaskResult::Abandoned).await,
             Some(_) => {}

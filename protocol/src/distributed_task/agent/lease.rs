@@ -19,7 +19,9 @@ use crate::distributed_task::wire::v2::RenewJobRequest;
 use crate::distributed_task::wire::{JobMessage, TaskAgentJobRequest};
 use crate::signal::Watch;
 
+use super::complete::PATIENCE;
 use super::dispatch::{Dispatch, Dispatcher, Origin};
+use super::in_hand::Recorded;
 use super::run_service::SEND_TIMEOUT;
 use super::station::{Station, system_url};
 
@@ -48,7 +50,7 @@ pub const KILL_MARGIN: Duration = Duration::from_secs(10);
 /// microsoft/azure-pipelines-agent#1495).
 const ASSUMED_LEASE: Duration = Duration::from_secs(300);
 /// No lease is longer; what says so comes from a clock that cannot be right.
-const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(3600);
 
 /// The lease of a job, as last granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub(super) struct Lease {
     pub locked_until: Timestamp,
     /// The same on this machine's monotonic clock, counted from when the answer was asked for: never later.
     pub ends: Mono,
+    /// How long it was granted for.
+    pub length: Duration,
 }
 
 impl Lease {
@@ -69,7 +73,7 @@ impl Lease {
         let plausible = |length: &Duration| !length.is_zero() && *length <= LONGEST_LEASE;
         let told = client::server_time(&reply.headers).and_then(since).filter(plausible);
         let length = told.or_else(|| since(wall).filter(plausible)).unwrap_or(ASSUMED_LEASE);
-        Self { locked_until, ends: reply.sent + length }
+        Self { locked_until, ends: reply.sent + length, length }
     }
 
     /// When the repaired runner begins to stop the job.
@@ -104,17 +108,21 @@ pub(super) struct Renewal {
     pub stop: Watch<bool>,
     pub lease: Watch<Option<Lease>>,
     pub ended: Watch<Option<RenewEnd>>,
+    /// When it was last asked for.
+    asked: Watch<Mono>,
 }
 
 impl Renewal {
     /// Starts to renew, beside the main line.
     pub fn start(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -> Self {
-        let renewal = Self { stop: Watch::new(false), lease: Watch::new(None), ended: Watch::new(None) };
+        let asked = Watch::new(dispatcher.station.line.mono());
+        let renewal = Self { stop: Watch::new(false), lease: Watch::new(None), ended: Watch::new(None), asked };
         let work = Loop {
             station: dispatcher.station.clone(),
             dispatch: dispatch.clone(),
             target: Target::of(dispatcher, dispatch),
             lease: renewal.lease.clone(),
+            asked: renewal.asked.clone(),
         };
         let Self { stop, ended, .. } = renewal.clone();
         dispatcher.station.tasks.add(async move {
@@ -136,6 +144,12 @@ impl Renewal {
     /// Ends with the first success.
     pub async fn first(&self) {
         self.lease.is(Option::is_some).await;
+    }
+
+    /// Until when the server may keep the lease: an extension whose answer was lost counts, too.
+    pub fn may_last_until(&self) -> Mono {
+        let length = self.lease.get().map_or(ASSUMED_LEASE, |lease| lease.length);
+        self.asked.get() + length
     }
 
     /// Stops and waits.
@@ -187,6 +201,7 @@ struct Loop {
     dispatch: Arc<Dispatch>,
     target: Target,
     lease: Watch<Option<Lease>>,
+    asked: Watch<Mono>,
 }
 
 impl Loop {
@@ -225,6 +240,11 @@ impl Loop {
         let mut first_retries = FIRST_RENEW_RETRIES;
         let mut errors = 0;
         loop {
+            if self.is_long_finished() {
+                tracing::info!("Job {} has had its result for long, leave its lease.", self.dispatch.job.job_id);
+                return future::pending().await;
+            }
+            self.asked.set(self.station.line.mono());
             match self.once().await {
                 Ok(lease) => {
                     tracing::info!(
@@ -250,6 +270,12 @@ impl Loop {
                 }
             }
         }
+    }
+
+    /// Has the worker been trying to report the result it wrote down for as long as the lease is worth it?
+    fn is_long_finished(&self) -> bool {
+        let known = Recorded::read(&*self.station.disk, &self.dispatch.job).map(|recorded| recorded.since());
+        known.is_some_and(|known| self.station.line.mono().since(known) >= PATIENCE)
     }
 
     /// Waits for the next try; an end when there is none.

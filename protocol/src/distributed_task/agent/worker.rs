@@ -20,11 +20,11 @@ use crate::supervise::Shutdown;
 use crate::workers::{Parent, Work};
 
 use super::Machine;
-use super::complete::Report;
+use super::complete::{PATIENCE, Report};
 use super::dispatch::ORPHAN_LOOK;
 use super::execute::RESULT_CODES;
 use super::in_hand::{InHand, Recorded};
-use super::lease::{KILL_MARGIN, LEASE_MARGIN};
+use super::lease::{KILL_MARGIN, LEASE_MARGIN, LONGEST_LEASE};
 use super::pipe::{NewJob, ToWorker};
 use super::station::run_service_of;
 
@@ -123,10 +123,16 @@ impl Process {
     async fn report(&self, result: TaskResult) -> Result<TaskResult, Failure> {
         let job = &self.job.job;
         let recorded = Recorded::now(result, &self.line);
-        if self.conduct.crash_report == CrashReport::RecordedResult {
-            recorded.write(&*self.disk, job);
-        }
-        let report = Report::since(&self.line, &self.conduct, job, recorded.since());
+        let known = self.line.mono();
+        let until = match self.conduct.crash_report {
+            CrashReport::AlwaysFailed => known + PATIENCE,
+            // The listener sees what was written and stops renewing: the lease's end is that of this process.
+            CrashReport::RecordedResult => {
+                recorded.write(&*self.disk, job);
+                known + PATIENCE + LONGEST_LEASE
+            }
+        };
+        let report = Report::until(&self.line, &self.conduct, job, until);
         match &self.job.run_service {
             Some(url) => {
                 let service = run_service_of(&self.line, &self.conduct, job, url);

@@ -66,7 +66,7 @@ fn names() -> impl Strategy<Value = String> {
         Just("-1".into()),
         Just("99999999999999999999".into()),
         Just("%ff%00".into()),
-        "[a-z0-9]{1,9}",
+        "[a-z][a-z0-9]{0,8}",
     ]
 }
 
