@@ -20,6 +20,7 @@ pub mod clock;
 pub mod deadlines;
 pub mod disk;
 pub mod distributed_task;
+pub mod effect;
 pub mod facts;
 #[cfg(test)]
 mod fakes;

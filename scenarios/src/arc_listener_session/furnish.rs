@@ -11,6 +11,7 @@ use squall_protocol::arc::cluster::Cluster;
 use squall_protocol::arc::controller::{Eviction, GRACE, RECREATION};
 use squall_protocol::arc::server::Server;
 use squall_protocol::arc::{Choices, PodController};
+use squall_protocol::effect::OnEffect;
 use squall_protocol::facts::Job as JobName;
 use squall_protocol::line::{Line, SharedRandom};
 use squall_sim::fault::Phase;
@@ -148,14 +149,17 @@ fn carry_out_system_faults(world: &World, server: &Server, choices: &Choices, po
                 pod.drifting.store(false, Ordering::Relaxed);
                 return;
             }
+            let (effects, id) = (world_of.effects().clone(), fault.id);
+            let on_effect = OnEffect::new(move || effects.count(id));
             let had_effect = match name {
+                // These two have one when the listener meets them.
                 "credentials-refused" => {
-                    server.refuse_credential(&credential(&pod.set), fault.lasts);
-                    true
+                    server.refuse_credential(&credential(&pod.set), fault.lasts, on_effect);
+                    false
                 }
                 "tokens-revoked" => {
-                    server.revoke_tokens(&credential(&pod.set), &pod.set);
-                    true
+                    server.revoke_tokens(&credential(&pod.set), &pod.set, &on_effect);
+                    false
                 }
                 "scale-set-store-lost" => server.lose_scale_set(&pod.set),
                 "statistics-missing" => {

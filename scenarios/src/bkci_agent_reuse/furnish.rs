@@ -11,6 +11,7 @@ use squall_protocol::bkci::Choices;
 use squall_protocol::bkci::agent::{self, Configuration, Machine};
 use squall_protocol::bkci::server::{BuildSpec, Import, Keys, Nuisance, Parts, Server};
 use squall_protocol::bkci::wire::BuildInfo;
+use squall_protocol::effect::OnEffect;
 use squall_protocol::workers::Parent;
 use squall_sim::fault::{Phase, SystemFault};
 use squall_sim::{Process, SimTime, World};
@@ -165,7 +166,7 @@ fn carry_out(world: &World, server: &Server, name: &str, fault: SystemFault<'_>)
     };
     let (effects, id) = (world.effects().clone(), fault.id);
     match (fault.phase, nuisance) {
-        (Phase::Begins, Some(nuisance)) => server.disturb(number, nuisance, Arc::new(move || effects.count(id))),
+        (Phase::Begins, Some(nuisance)) => server.disturb(number, nuisance, OnEffect::new(move || effects.count(id))),
         (Phase::Ends, Some(_)) => server.calm(number),
         (Phase::Begins, None) => {
             match name {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_protocol::distributed_task::server::{Denial, Server};
+use squall_protocol::effect::OnEffect;
 use squall_sim::World;
 use squall_sim::fault::{Phase, SystemFamily};
 
@@ -42,15 +43,18 @@ pub fn carry_out(world: &World, server: &Server, agents: BTreeMap<String, i64>) 
         world.on_system_fault(name, move |fault| {
             let agent = fault.target.node.as_ref().and_then(|node| agents.get(node));
             let (Some(agent), Phase::Begins) = (agent, fault.phase) else { return };
-            let done = match name {
-                REGISTRATION_REFUSED => server.refuse_registration(*agent, fault.lasts),
-                TOKENS_REVOKED => server.revoke_tokens(*agent),
-                ACCESS_DENIED => server.deny(*agent, Denial::AccessDenied, fault.lasts),
-                _ => server.deny(*agent, Denial::AgentUnknown, Duration::from_secs(fault.amount.unsigned_abs())),
+            let (effects, id) = (world_of.effects().clone(), fault.id);
+            let on_effect = OnEffect::new(move || effects.count(id));
+            // An agent that is not registered yet has nothing to be refused.
+            let _ = match name {
+                REGISTRATION_REFUSED => server.refuse_registration(*agent, fault.lasts, on_effect),
+                TOKENS_REVOKED => server.revoke_tokens(*agent, &on_effect),
+                ACCESS_DENIED => server.deny(*agent, Denial::AccessDenied, fault.lasts, on_effect),
+                _ => {
+                    let lasting = Duration::from_secs(fault.amount.unsigned_abs());
+                    server.deny(*agent, Denial::AgentUnknown, lasting, on_effect)
+                }
             };
-            if done.is_ok() {
-                world_of.effects().count(fault.id);
-            }
         });
     }
 }

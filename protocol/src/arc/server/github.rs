@@ -17,6 +17,7 @@ use super::{Server, path_of};
 use crate::arc::wire::{API, AdminConnection, AdminRequest, REMOTE_AUTH, RUNNER_REGISTRATION, RegistrationToken};
 use crate::call::{BadBody, Call};
 use crate::deadlines::after;
+use crate::effect::OnEffect;
 use crate::facts::Fact;
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
@@ -87,8 +88,8 @@ impl State {
     }
 
     /// For so long the API refuses a credential.
-    pub(super) fn refuse(&mut self, credential: &str, lasting: Duration, now: Timestamp) {
-        self.tokens.refuse(Subject::Registration(credential.to_owned()), now, after(now, lasting));
+    pub(super) fn refuse(&mut self, credential: &str, lasting: Duration, now: Timestamp, on_effect: OnEffect) {
+        self.tokens.refuse(Subject::Registration(credential.to_owned()), now, after(now, lasting), on_effect);
     }
 
     /// Is the call one of an administrator of scale sets?

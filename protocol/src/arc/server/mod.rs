@@ -40,6 +40,7 @@ use self::state::{Envelope, State, Subject};
 use crate::arc::wire::ScaleSet;
 use crate::call::Limits;
 use crate::clock::Clock;
+use crate::effect::OnEffect;
 use crate::facts::{Job, Ledger, Outcome};
 use crate::queue::Redelivery;
 use crate::random::Random;
@@ -128,18 +129,19 @@ impl Server {
         self.with(|state, now| state.queue_job(name, set, now));
     }
 
-    /// For so long the API refuses a credential.
-    pub fn refuse_credential(&self, credential: &str, lasting: Duration) {
-        self.with(|state, now| state.refuse(credential, lasting, now));
+    /// For so long the API refuses a credential. `on_effect` hears of each refusal.
+    pub fn refuse_credential(&self, credential: &str, lasting: Duration, on_effect: OnEffect) {
+        self.with(|state, now| state.refuse(credential, lasting, now, on_effect));
     }
 
-    /// Makes every token that was got by a credential, and that of the set's session, invalid.
-    pub fn revoke_tokens(&self, credential: &str, set: &str) {
+    /// Makes every token that was got by a credential, and that of the set's session, invalid. `on_effect` hears of each
+    /// time that one is shown.
+    pub fn revoke_tokens(&self, credential: &str, set: &str, on_effect: &OnEffect) {
         self.with(|state, _| {
             let session = state.set_named(set).and_then(|set| state.sessions.of(&set.id));
             let queue = session.map(|session| Subject::Queue(session.agent, session.id));
-            queue.into_iter().for_each(|queue| state.tokens.revoke(&queue));
-            state.tokens.revoke(&Subject::Admin(credential.to_owned()));
+            queue.into_iter().for_each(|queue| state.tokens.revoke(&queue, on_effect));
+            state.tokens.revoke(&Subject::Admin(credential.to_owned()), on_effect);
         });
     }
 

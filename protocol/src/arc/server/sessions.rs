@@ -8,6 +8,7 @@ use super::parameters::{RefreshAnswer, SecondDelete};
 use super::state::{SetId, State, Subject};
 use crate::arc::wire;
 use crate::deadlines::after;
+use crate::effect::OnEffect;
 use crate::facts::{Fact, SessionEnd};
 use crate::session::{Creation, Opened, Session};
 
@@ -95,7 +96,7 @@ impl State {
 
     /// A session has left the table: its token is void, and its polls end.
     pub(super) fn session_ended(&mut self, session: &Session<Uuid, SetId>, why: SessionEnd) {
-        self.tokens.revoke(&Subject::Queue(session.agent, session.id));
+        self.tokens.revoke(&Subject::Queue(session.agent, session.id), &OnEffect::untold());
         if let Some(set) = self.sets.get(&session.agent) {
             self.record(Fact::SessionClosed { session: session.id.to_string().into(), agent: set.name.clone(), why });
             set.wake.notify(usize::MAX);

@@ -157,7 +157,7 @@ impl Sessions {
             agent: TaskAgent {
                 id: settings.agent_id,
                 name: settings.agent_name.clone(),
-                version: Some(super::VERSION.to_owned()),
+                version: Some(super::update::installed(&*self.station.disk)),
                 os_description: Some("Linux".to_owned()),
                 ..TaskAgent::default()
             },

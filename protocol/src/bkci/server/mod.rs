@@ -38,7 +38,7 @@ use futures_util::future::{self, Either};
 use jiff::Timestamp;
 
 pub use self::admin::BuildSnapshot;
-pub use self::nuisance::{Nuisance, OnEffect};
+pub use self::nuisance::Nuisance;
 pub use self::pipeline::{BuildSpec, JobSpec, Place, job_name};
 pub use self::redis::Keys;
 
@@ -49,6 +49,7 @@ use self::state::{AgentRecord, State};
 use super::choices::{Choices, Release};
 use super::wire::AgentStatus;
 use crate::clock::Clock;
+use crate::effect::OnEffect;
 use crate::facts::Ledger;
 use crate::random::Random;
 use crate::signal::{Tasks, Watch};

@@ -1,10 +1,10 @@
 //! What may be wrong inside the server for a while: its message broker and its database.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngCore;
 
+use crate::effect::OnEffect;
 use crate::random::Random;
 
 /// Something that is wrong inside the server.
@@ -21,9 +21,6 @@ pub enum Nuisance {
     /// So many accesses in a hundred fail.
     DatabaseFails(u8),
 }
-
-/// Called for each event and each access that was changed.
-pub type OnEffect = Arc<dyn Fn() + Send + Sync>;
 
 pub(super) struct Active {
     pub(super) id: u64,
@@ -68,7 +65,7 @@ impl Nuisances {
                 Nuisance::EventsDuplicated(by) => copies.push(Arrival { after: by, held_by: Some(*id) }),
                 Nuisance::DatabaseSlow(_) | Nuisance::DatabaseFails(_) => continue,
             }
-            on_effect();
+            on_effect.tell();
         }
         copies.insert(0, first);
         copies
@@ -81,7 +78,7 @@ impl Nuisances {
             _ => None,
         });
         slow.map(|(by, active)| {
-            (active.on_effect)();
+            active.on_effect.tell();
             by
         })
         .max()
@@ -92,7 +89,7 @@ impl Nuisances {
     pub(super) fn database_fails(&self, random: &mut Random) -> bool {
         self.active.iter().any(|active| match active.what {
             Nuisance::DatabaseFails(percent) if random.next_u64() % 100 < u64::from(percent) => {
-                (active.on_effect)();
+                active.on_effect.tell();
                 true
             }
             _ => false,

@@ -226,7 +226,7 @@ fn a_late_copy_of_an_end_ends_the_next_attempt_unless_it_says_which_it_is_about(
             bench.next_build().await;
             bench.do_job(("b", "1"), true).await;
             bench.next_build().await;
-            bench.server.disturb(1, Nuisance::EventsDuplicated(secs(60)), Arc::new(|| ()));
+            bench.server.disturb(1, Nuisance::EventsDuplicated(secs(60)), OnEffect::untold());
             bench.do_job(("b", "2"), false).await;
             bench.clock.sleep(secs(10)).await;
             assert_eq!(bench.ended(), Some(Outcome::Failed));
@@ -381,7 +381,7 @@ fn a_call_that_is_lost_in_a_restart_is_answered() {
         bench.ask(json!([])).await;
         bench.start("b");
         bench.next_build().await;
-        bench.server.disturb(1, Nuisance::DatabaseSlow(secs(30)), Arc::new(|| ()));
+        bench.server.disturb(1, Nuisance::DatabaseSlow(secs(30)), OnEffect::untold());
         let started = bench.call(Method::PUT, path::STARTED, Some(("b", "1")), Value::Null);
         let restarted = async {
             bench.clock.sleep(secs(1)).await;

@@ -16,6 +16,7 @@ use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
     AgentAuthorization, AgentLabel, AgentPublicKey, Property, TaskAgent, TaskAgentMessage, TaskAgentSession, property,
 };
+use crate::effect::OnEffect;
 use crate::facts::{self, Fact, SessionEnd};
 use crate::queue::MessageQueue;
 use crate::session::{Conflict, Creation, Opened, Session};
@@ -100,7 +101,7 @@ impl State {
         if let Some(session) = self.sessions.of(&id).map(|session| session.id) {
             self.close_session(session, SessionEnd::Deleted, now);
         }
-        self.tokens.revoke(&Subject::Agent(id));
+        self.tokens.revoke(&Subject::Agent(id), &OnEffect::untold());
         let agent = self.agents.remove(&id).ok_or(Failure::AgentNotFound)?;
         self.by_client.remove(&agent.client_id);
         if let Some(job) = agent.engaged.filter(|job| self.jobs[job].phase == Phase::Offered(id)) {

@@ -19,6 +19,7 @@ use super::{Server, path_of};
 use crate::distributed_task::wire::{
     ASSERTION_TYPE, GRANT_TYPE, SKEW_MARKER, TokenError, TokenRequest, TokenResponse, token_error,
 };
+use crate::effect::OnEffect;
 use crate::jwt::{self, Refused};
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
@@ -106,9 +107,17 @@ impl State {
     }
 }
 
+/// Until when an agent is denied, and who hears of each time.
+pub(super) struct Denied {
+    pub until: Timestamp,
+    pub on_effect: OnEffect,
+}
+
 impl State {
     fn denies(&self, agent: AgentId, denial: Denial, now: Timestamp) -> bool {
-        self.denials.get(&(agent, denial)).is_some_and(|until| now < *until)
+        let denials = self.denials.get(&(agent, denial)).into_iter().flatten();
+        let mut denials = denials.filter(|denied| now < denied.until);
+        denials.next().inspect(|denied| denied.on_effect.tell()).is_some()
     }
 }
 

@@ -45,9 +45,11 @@ pub use parameters::{
 };
 pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
 
+use self::authorization::Denied;
 use self::failure::{Failure, Part};
 use self::state::{State, Subject};
 use crate::clock::Clock;
+use crate::effect::OnEffect;
 use crate::facts::Ledger;
 use crate::random::Random;
 
@@ -137,42 +139,53 @@ impl Server {
         self.with(|state, now| state.deregister(agent_id, now)).map_err(|_| UnknownName::Agent)
     }
 
-    /// For so long the token service answers the agent that its registration was not found.
+    /// For so long the token service answers the agent that its registration was not found. `on_effect` hears of each
+    /// such answer.
     ///
     /// # Errors
     /// [`UnknownName::Agent`].
-    pub fn refuse_registration(&self, agent_id: i64, lasting: Duration) -> Result<(), UnknownName> {
+    pub fn refuse_registration(
+        &self,
+        agent_id: i64,
+        lasting: Duration,
+        on_effect: OnEffect,
+    ) -> Result<(), UnknownName> {
         self.with(|state, now| {
             let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?;
             let subject = Subject::Agent(agent.id);
-            state.tokens.refuse(subject, now, crate::deadlines::after(now, lasting));
+            state.tokens.refuse(subject, now, crate::deadlines::after(now, lasting), on_effect);
             Ok(())
         })
     }
 
-    /// For so long the pool, or the broker, denies that it may serve the agent.
+    /// For so long the pool, or the broker, denies that it may serve the agent. `on_effect` hears of each denial.
     ///
     /// # Errors
     /// [`UnknownName::Agent`].
-    pub fn deny(&self, agent_id: i64, denial: Denial, lasting: Duration) -> Result<(), UnknownName> {
+    pub fn deny(
+        &self,
+        agent_id: i64,
+        denial: Denial,
+        lasting: Duration,
+        on_effect: OnEffect,
+    ) -> Result<(), UnknownName> {
         self.with(|state, now| {
             let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?.id;
             let until = crate::deadlines::after(now, lasting);
-            let known = state.denials.entry((agent, denial)).or_insert(until);
-            *known = until.max(*known);
+            state.denials.entry((agent, denial)).or_default().push(Denied { until, on_effect });
             Ok(())
         })
     }
 
-    /// Makes every token of an agent invalid: its next call is answered 401.
+    /// Makes every token of an agent invalid: its next call is answered 401, and `on_effect` hears of it.
     ///
     /// # Errors
     /// [`UnknownName::Agent`].
-    pub fn revoke_tokens(&self, agent_id: i64) -> Result<(), UnknownName> {
+    pub fn revoke_tokens(&self, agent_id: i64, on_effect: &OnEffect) -> Result<(), UnknownName> {
         self.with(|state, _| {
             let agent = state.agents.get(&agent_id).ok_or(UnknownName::Agent)?;
             let subject = Subject::Agent(agent.id);
-            state.tokens.revoke(&subject);
+            state.tokens.revoke(&subject, on_effect);
             Ok(())
         })
     }

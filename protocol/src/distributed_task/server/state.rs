@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rand::RngCore;
 use uuid::Uuid;
 
+use super::authorization::Denied;
 use super::parameters::{Denial, Encryption, Flow, JobSpec, Parameters, Policy};
 use crate::deadlines::Deadlines;
 use crate::distributed_task::cipher::SessionKey;
@@ -132,7 +133,7 @@ pub(super) struct State {
     pub(super) offers: Deadlines<JobNumber>,
     pub(super) leases: LeaseTable<JobNumber, AgentId>,
     pub(super) tokens: TokenIssuer<Subject>,
-    pub(super) denials: BTreeMap<(AgentId, Denial), Timestamp>,
+    pub(super) denials: BTreeMap<(AgentId, Denial), Vec<Denied>>,
     /// The instant that the housekeeping waits for.
     pub(super) watched: Option<Timestamp>,
 }

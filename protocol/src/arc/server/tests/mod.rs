@@ -121,7 +121,7 @@ fn tokens_have_lives_of_their_own() {
         room.clock.sleep(secs(100)).await;
         room.call(Method::PATCH, &path, &admin, "").await.expect_error(401, "Unauthorized");
         assert_eq!(crate::jwt::expiry(&admin[7..]).unwrap(), room.clock.wall() - secs(1));
-        room.server.refuse_credential(crate::arc::testing::CREDENTIAL, secs(10));
+        room.server.refuse_credential(crate::arc::testing::CREDENTIAL, secs(10), crate::effect::OnEffect::untold());
         let path = "/api/v3/orgs/org/actions/runners/registration-token";
         let refused = room.call(Method::POST, path, "Bearer ghp_set", "").await.expect(401);
         assert_eq!(refused["message"], "Bad credentials");

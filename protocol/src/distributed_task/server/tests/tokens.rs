@@ -1,4 +1,5 @@
 use super::*;
+use crate::effect::{OnEffect, counted};
 
 #[tokio::test]
 async fn without_a_good_token_every_part_says_401_and_how() {
@@ -26,8 +27,10 @@ async fn a_token_ends_and_a_new_one_is_granted() {
     assert_eq!((&granted["expires_in"], &granted["token_type"]), (&json!(3_000), &json!("bearer")));
     let token = granted["access_token"].as_str().unwrap();
     bench.delete(&path, token).await.expect_error(400, "TaskAgentSessionExpiredException");
-    bench.server.revoke_tokens(member.is.agent_id).unwrap();
+    let (told, on_effect) = counted();
+    bench.server.revoke_tokens(member.is.agent_id, &on_effect).unwrap();
     bench.delete(&path, token).await.expect_error(401, "UnauthorizedRequestException");
+    assert_eq!(told(), 1);
 }
 
 #[tokio::test]
@@ -64,14 +67,19 @@ async fn a_registration_is_refused_for_a_while() {
     ] {
         let bench = Bench::new(Policy::upstream(), |parameters| parameters.refusal = refusal);
         let member = bench.member("a", Flow::V1, Encryption::Plain).await;
-        bench.server.refuse_registration(member.is.agent_id, Duration::from_secs(60)).unwrap();
+        let (told, on_effect) = counted();
+        bench.server.refuse_registration(member.is.agent_id, Duration::from_secs(60), on_effect).unwrap();
         let refused = bench.ask_for_token(&member, bench.clock.wall()).await.expect(400);
         assert_eq!(refused["error"], code);
         assert!(refused["error_description"].as_str().unwrap().contains("was not found or is not medium trust"));
+        assert_eq!(told(), 1);
         bench.clock.advance(60);
         bench.ask_for_token(&member, bench.clock.wall()).await.expect(200);
     }
-    assert_eq!(Bench::upstream().server.refuse_registration(1, Duration::ZERO), Err(UnknownName::Agent));
+    assert_eq!(
+        Bench::upstream().server.refuse_registration(1, Duration::ZERO, OnEffect::untold()),
+        Err(UnknownName::Agent)
+    );
 }
 
 #[tokio::test]
@@ -84,12 +92,16 @@ async fn the_pool_denies_an_agent_for_a_while() {
         let bench = Bench::upstream();
         let (member, session) = bench.v1("a").await;
         let path = format!("{MESSAGES}/1?sessionId={session}");
-        bench.server.deny(member.is.agent_id, denial, Duration::from_secs(60)).unwrap();
+        let (told, on_effect) = counted();
+        bench.server.deny(member.is.agent_id, denial, Duration::from_secs(60), on_effect).unwrap();
         bench.delete(&path, &member.token).await.expect_error(status, exception);
+        assert_eq!(told(), 1);
         bench.clock.advance(60);
         bench.delete(&path, &member.token).await.expect(204);
+        assert_eq!(told(), 1);
     }
-    assert_eq!(Bench::upstream().server.deny(1, Denial::AgentUnknown, Duration::ZERO), Err(UnknownName::Agent));
+    let denied = Bench::upstream().server.deny(1, Denial::AgentUnknown, Duration::ZERO, OnEffect::untold());
+    assert_eq!(denied, Err(UnknownName::Agent));
 }
 
 #[tokio::test]
