@@ -7,13 +7,12 @@ use squall_sim::SimTime;
 use super::fleet::Fleet;
 use super::record::{BUCKET, Record};
 use super::run::{MINUTE, Observed};
+use super::synchrony::synchrony;
 
 /// Buckets of a minute.
 const BUCKETS_PER_MINUTE: usize = (MINUTE.as_nanos() / BUCKET.as_nanos()) as usize;
 /// Buckets of a second.
 const BUCKETS_PER_SECOND: usize = 10;
-/// Autocorrelation is looked for at lags of 200 ms to 30 s.
-const LAGS: std::ops::Range<usize> = 2..300;
 
 /// A number that is taken from a run. The larger, the worse.
 #[derive(Clone, Copy)]
@@ -66,7 +65,7 @@ pub const MEASURES: [Measure; 13] = [
     measure(
         "synchrony",
         "synchrony",
-        "the largest autocorrelation of arrivals in the minute after heal, 0 to 1",
+        "how much agents keep coming at the same moments: the largest autocorrelation of arrivals in the minute after heal, without their trend, 0 to 1",
         |seen| synchrony(minute(&seen.record)),
     ),
 ];
@@ -134,27 +133,12 @@ fn peak_to_mean(record: &Record) -> f64 {
     if sum == 0 { 0.0 } else { peak * BUCKETS_PER_MINUTE as f64 / sum as f64 }
 }
 
-fn synchrony(buckets: &[u32]) -> f64 {
-    let count = buckets.len() as f64;
-    let mean = buckets.iter().map(|sent| f64::from(*sent)).sum::<f64>() / count.max(1.0);
-    let off: Vec<f64> = buckets.iter().map(|sent| f64::from(*sent) - mean).collect();
-    let variance: f64 = off.iter().map(|off| off * off).sum();
-    if variance == 0.0 {
-        return 0.0;
-    }
-    let at_lag = |lag: usize| off.iter().zip(&off[lag..]).map(|(a, b)| a * b).sum::<f64>() / variance;
-    LAGS.filter(|lag| *lag < off.len()).map(at_lag).fold(0.0, f64::max)
-}
-
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::{RngCore, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
     use super::*;
 
     fn of_minute(sent: impl Fn(usize) -> u32) -> Record {
@@ -166,15 +150,6 @@ mod tests {
         assert!((peak_to_mean(&of_minute(|_| 5)) - 1.0).abs() < 1e-9);
         assert!((peak_to_mean(&of_minute(|bucket| u32::from(bucket == 7))) - 600.0).abs() < 1e-9);
         assert_eq!(peak_to_mean(&Record::default()), 0.0);
-    }
-
-    #[test]
-    fn arrivals_in_step_are_synchronous() {
-        let in_step = of_minute(|bucket| if bucket % 100 == 0 { 50 } else { 0 });
-        assert!(synchrony(minute(&in_step)) > 0.8);
-        let spread = of_minute(|bucket| ChaCha8Rng::seed_from_u64(bucket as u64).next_u32() % 8);
-        assert!(synchrony(minute(&spread)) < 0.5, "{}", synchrony(minute(&spread)));
-        assert_eq!(synchrony(minute(&of_minute(|_| 3))), 0.0);
     }
 
     #[test]
