@@ -8,7 +8,7 @@ use squall_protocol::retry::named;
 fn synchrony(policy: &str, agents: u32) -> f64 {
     let outage = Trigger::plain().swap_remove(0);
     let seen = Trigger { agents, ..outage }.observe(&named(policy).expect("a policy"));
-    let index = (measure::named("synchrony").expect("a measure").take)(&seen);
+    let index = measure::named("synchrony").expect("a measure").of(&seen);
     println!("{policy}, {agents} agents: {index:.2}");
     index
 }

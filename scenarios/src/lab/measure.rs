@@ -23,8 +23,18 @@ pub struct Measure {
     pub short: &'static str,
     /// What it tells.
     pub summary: &'static str,
-    /// Takes it.
-    pub take: fn(&Observed) -> f64,
+    take: fn(&Observed) -> f64,
+    /// It is about what comes after heal.
+    after_heal: bool,
+}
+
+impl Measure {
+    /// Takes it. What comes after heal cannot be measured in a run that was cut short before: that is no number
+    /// ([`f64::NAN`]), so that the worst of policies does not look like the best.
+    pub fn of(&self, seen: &Observed) -> f64 {
+        let healed = seen.record.end > seen.record.from;
+        if self.after_heal && !healed { f64::NAN } else { (self.take)(seen) }
+    }
 }
 
 impl std::fmt::Debug for Measure {
@@ -38,21 +48,21 @@ pub const MEASURES: [Measure; 13] = [
     measure("attempts_per_success", "attempts", "requests sent for each call that was answered", |seen| {
         seen.record.attempts as f64 / (seen.record.successes.max(1)) as f64
     }),
-    measure(
+    after_heal(
         "load_over_capacity",
         "load",
         "requests of the busiest second of the minute after heal, over capacity",
         load_over_capacity,
     ),
-    measure("peak_per_100ms", "peak", "requests of the busiest 100 ms of the minute after heal", |seen| {
+    after_heal("peak_per_100ms", "peak", "requests of the busiest 100 ms of the minute after heal", |seen| {
         f64::from(minute(&seen.record).iter().copied().max().unwrap_or(0))
     }),
-    measure("peak_to_mean", "peak/mean", "the same over the mean of that minute", |seen| peak_to_mean(&seen.record)),
-    measure("recovery_ms_p50", "50 % ms", "time from heal until half of the agents are answered", |seen| {
+    after_heal("peak_to_mean", "peak/mean", "the same over the mean of that minute", |seen| peak_to_mean(&seen.record)),
+    after_heal("recovery_ms_p50", "50 % ms", "time from heal until half of the agents are answered", |seen| {
         recovery_ms(seen, 50)
     }),
-    measure("recovery_ms_p99", "99 % ms", "until 99 in a hundred are", |seen| recovery_ms(seen, 99)),
-    measure("recovery_ms_max", "100 % ms", "until all are, or the end of the run", |seen| recovery_ms(seen, 100)),
+    after_heal("recovery_ms_p99", "99 % ms", "until 99 in a hundred are", |seen| recovery_ms(seen, 99)),
+    after_heal("recovery_ms_max", "100 % ms", "until all are, or the end of the run", |seen| recovery_ms(seen, 100)),
     measure("leases_lost", "leases", "leases that ran out", |seen| seen.record.leases_lost as f64),
     measure("orphan_ms", "orphan ms", "time that agents worked without a lease", |seen| millis(seen.record.orphaned)),
     measure("late_requests", "late", "requests sent after nobody waited for their call", |seen| {
@@ -61,8 +71,8 @@ pub const MEASURES: [Measure; 13] = [
     measure("budget_exhausted", "refused", "attempts and retries that budgets refused", |seen| {
         seen.record.refused as f64
     }),
-    measure("wait_max_over_median", "max/median", "the longest recovery over the median one", unfairness),
-    measure(
+    after_heal("wait_max_over_median", "max/median", "the longest recovery over the median one", unfairness),
+    after_heal(
         "synchrony",
         "synchrony",
         "how much agents keep coming at the same moments: the largest autocorrelation of arrivals in the minute after heal, without their trend, 0 to 1",
@@ -76,7 +86,16 @@ const fn measure(
     summary: &'static str,
     take: fn(&Observed) -> f64,
 ) -> Measure {
-    Measure { name, short, summary, take }
+    Measure { name, short, summary, take, after_heal: false }
+}
+
+const fn after_heal(
+    name: &'static str,
+    short: &'static str,
+    summary: &'static str,
+    take: fn(&Observed) -> f64,
+) -> Measure {
+    Measure { after_heal: true, ..measure(name, short, summary, take) }
 }
 
 /// The measure of this name.
