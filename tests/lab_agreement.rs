@@ -20,7 +20,7 @@ fn medians(policy: &str, trial: Trial, transport: Transport) -> Vec<f64> {
     let fleet = Fleet { transport, ..Fleet::of(40, named(policy).expect("a policy")) };
     let seen: Vec<Observed> = (0..3).map(|seed| observe(&fleet, trial, seed)).collect();
     assert!(seen.iter().all(|seen| seen.broken.is_none()), "{:?}", seen[0].broken);
-    MEASURES.iter().map(|measure| Spread::of(seen.iter().map(measure.take).collect()).median).collect()
+    MEASURES.iter().map(|measure| Spread::of(seen.iter().map(|seen| measure.of(seen)).collect()).median).collect()
 }
 
 fn agree(policy: &str, trial: Trial) {

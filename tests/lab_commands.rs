@@ -83,7 +83,12 @@ fn csv_and_text_and_a_page_say_the_same() {
     ]);
     assert_eq!((printed.code, printed.out.as_str()), (0, ""));
     let html = fs::read_to_string(page).expect("it was written");
-    assert_eq!(html.matches("<svg").count(), 3);
+    assert_eq!(html.matches("<svg").count(), 4, "the load of each policy, recovery, and one against the other");
+    for axis in
+        ["load / capacity", "seconds since trouble began", "agents that are back, %", "seconds until 99 % are back"]
+    {
+        assert!(html.contains(axis), "an axis says {axis}");
+    }
     assert!(!html.contains("<script") && !html.contains("src="), "it is complete in itself");
 }
 
@@ -133,6 +138,24 @@ fn a_policy_that_hammers_is_warned_about_and_bounded() {
     assert_eq!(printed.code, 0);
     assert!(printed.err.contains("none: it may retry without any wait"), "{}", printed.err);
     assert!(printed.err.contains("were ended early"), "{}", printed.err);
+}
+
+#[test]
+fn what_could_not_be_measured_is_no_number_and_never_the_best() {
+    let both = ["lab", "compare", "--policy", "none", "--policy", "fixed", "--trial", "outage"];
+    let of = |format| {
+        let alone = ["--agents", "20", "--seeds", "1", "--transport", "exchange", "--format", format];
+        squall(&[&both[..], &alone[..]].concat()).out
+    };
+    let json = of("json");
+    let none: Value = serde_json::from_str(json.lines().next().expect("a line")).expect("an object");
+    assert!(none["recovery_ms_p99"].is_null() && none["load_over_capacity_iqr"].is_null(), "{none}");
+    assert!(none["attempts_per_success"].is_number(), "{none}");
+    let csv = of("csv");
+    let columns = |line: usize| csv.lines().nth(line).expect("a line").split(',').collect::<Vec<_>>();
+    let place = columns(0).iter().position(|name| *name == "recovery_ms_p99").expect("a column");
+    assert_eq!((columns(1)[place], columns(1).len()), ("", columns(0).len()), "{csv}");
+    assert!(of("text").contains('–') && of("html").contains("<td class=\"\">–</td>"));
 }
 
 /// Policies that ask for a million attempts a second, or for ever, end with a warning.

@@ -8,7 +8,7 @@ use squall::cli::{self, Surroundings};
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// As many triggers as there are plain ones: a longer search is `squall lab fuzz`.
-const TRIGGERS: &str = "8";
+const TRIGGERS: &str = "9";
 
 fn squall(arguments: &[&str]) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -18,8 +18,7 @@ fn squall(arguments: &[&str]) -> (u8, String, String) {
 }
 
 /// Searches for what hurts a mutant by a measure: it has to do so many times worse than the same policy without its
-/// wound, in a trigger with few agents, and the case of it
-/// replays.
+/// wound, in a trigger with few agents, and the case of it replays.
 fn is_found(mutant: &str, measure: &str, times: f64) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().to_str().expect("a name");
@@ -53,6 +52,18 @@ fn cloned_generators() {
 #[test]
 fn a_generator_seeded_by_its_own_last_value() {
     is_found("mutant-seeded-by-last", "load_over_capacity", 2.0);
+}
+
+#[test]
+fn what_is_wrong_with_jitter_keeps_a_fleet_in_step() {
+    for mutant in ["jitter-before-cap", "shared-generator", "cloned-generator", "seeded-by-last"] {
+        is_found(&format!("mutant-{mutant}"), "synchrony", 2.0);
+    }
+}
+
+#[test]
+fn a_timer_on_a_clock_that_is_set() {
+    is_found("mutant-wall-timer", "recovery_ms_p99", 3.0);
 }
 
 #[test]

@@ -9,16 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::distributed_task::dotnet::DotnetRandom;
 use crate::random::Random;
 
-/// Where jitter comes from. All but the first are wounds of real projects.
+/// Where jitter comes from. All but the first are of real projects, and all but the first two are wounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Generator {
     /// Each client has a generator of its own.
     #[default]
     Own,
+    /// Each client has a generator of its own, and each of its calls gets a clone of it, so that they draw the same (tower
+    /// 0.5, `backoff.rs`).
+    OwnCloned,
     /// Every client's generator starts with the same seed, as one that was made in a template.
     SameSeed,
-    /// Every call gets a clone of one generator, so it draws the same each time (tower 0.5, `backoff.rs`).
+    /// Every call of every client gets a clone of one generator, so it draws the same each time.
     Cloned,
     /// A new generator for each wait, seeded with the last one (actions/runner, `BackoffTimerHelper.cs`).
     LastWait,
@@ -32,18 +35,22 @@ const COMMON_SEED: i32 = 42;
 pub(super) struct Source {
     kind: Generator,
     common: DotnetRandom,
+    /// What the clones of a client's own generator start with, once it was drawn.
+    own_seed: Option<i32>,
     last: Duration,
 }
 
 impl Source {
     pub(super) fn new(kind: Generator) -> Self {
-        Self { kind, common: DotnetRandom::new(COMMON_SEED), last: Duration::ZERO }
+        Self { kind, common: DotnetRandom::new(COMMON_SEED), own_seed: None, last: Duration::ZERO }
     }
 
     /// A call begins.
     pub(super) fn call_begins(&mut self) {
-        if self.kind == Generator::Cloned {
-            self.common = DotnetRandom::new(COMMON_SEED);
+        match (self.kind, self.own_seed) {
+            (Generator::Cloned, _) => self.common = DotnetRandom::new(COMMON_SEED),
+            (Generator::OwnCloned, Some(seed)) => self.common = DotnetRandom::new(seed),
+            _ => {}
         }
     }
 
@@ -51,6 +58,13 @@ impl Source {
     pub(super) fn draw(&mut self, own: &mut Random, draw: impl FnOnce(&mut dyn RngCore) -> Duration) -> Duration {
         match self.kind {
             Generator::Own => draw(&mut **own),
+            Generator::OwnCloned => {
+                if self.own_seed.is_none() {
+                    let seed = own.next_u32() as i32;
+                    (self.own_seed, self.common) = (Some(seed), DotnetRandom::new(seed));
+                }
+                draw(&mut Words(&mut self.common))
+            }
             Generator::SameSeed | Generator::Cloned => draw(&mut Words(&mut self.common)),
             Generator::LastWait => {
                 let seed = self.last.as_millis() as i32;
@@ -99,7 +113,9 @@ mod tests {
 
     #[test]
     fn clients_part_only_with_generators_of_their_own() {
-        assert_ne!(draws(Generator::Own, 1, 2), draws(Generator::Own, 2, 2));
+        for kind in [Generator::Own, Generator::OwnCloned] {
+            assert_ne!(draws(kind, 1, 2), draws(kind, 2, 2), "{kind:?}");
+        }
         for kind in [Generator::SameSeed, Generator::Cloned, Generator::LastWait] {
             assert_eq!(draws(kind, 1, 2), draws(kind, 2, 2), "{kind:?}");
         }
@@ -107,8 +123,10 @@ mod tests {
 
     #[test]
     fn a_clone_draws_the_same_in_every_call() {
-        let [first, second] = &draws(Generator::Cloned, 1, 2)[..] else { panic!("two calls") };
-        assert_eq!(first, second);
+        for kind in [Generator::Cloned, Generator::OwnCloned] {
+            let [first, second] = &draws(kind, 1, 2)[..] else { panic!("two calls") };
+            assert_eq!(first, second, "{kind:?}");
+        }
         let [first, second] = &draws(Generator::SameSeed, 1, 2)[..] else { panic!("two calls") };
         assert_ne!(first, second);
     }

@@ -3,7 +3,8 @@
 //! [`RetryPolicy`] is the seam. [`Policy`] is a policy as plain data, put together from a wait, a limit, a budget, a
 //! breaker, a throttle, a deadline and what is done about Retry-After; [`presets`] are those of real projects, and
 //! [`mutants`] those with a known wound. A policy is written in code, in TOML ([`mod@file`]) or on one line
-//! ([`expression`]). [`Caller`] makes calls with any of them.
+//! ([`expression`]), or is there already: [`Iterated`] takes what `backon` builds, and `tower_retry` (a feature) takes
+//! policies of `tower::retry`. [`Caller`] makes calls with any of them.
 
 pub mod breaker;
 pub mod budget;
@@ -24,6 +25,8 @@ pub mod retryable_http;
 mod sending;
 mod span;
 pub mod throttle;
+#[cfg(feature = "tower-retry")]
+pub mod tower_retry;
 pub mod wait;
 
 use std::fmt;
@@ -44,6 +47,8 @@ pub use self::retry_after::{http_date, retry_after};
 pub use self::retryable_http::RetryableHttp;
 pub use self::sending::{Sent, send};
 pub use self::span::Span;
+#[cfg(feature = "tower-retry")]
+pub use self::tower_retry::Tower;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq)]

@@ -92,7 +92,7 @@ fn generators() -> Vec<Preset> {
         mutant(
             "mutant-cloned-generator",
             "every call draws the same",
-            "tower 0.5, retry/backoff.rs",
+            "tower 0.5, retry/backoff.rs, with one maker for all clients",
             with(Generator::Cloned),
         ),
         mutant(

@@ -215,7 +215,7 @@ fn libraries() -> Vec<Preset> {
         ),
         preset(
             "tower",
-            "50 ms doubling with 99 % jitter, capped after it; the generator is cloned for each call",
+            "50 ms doubling with 99 % jitter, capped after it; a client's generator is cloned for each of its calls",
             "tower 0.5, retry/backoff.rs",
             as_tower(tower),
         ),
@@ -232,7 +232,7 @@ fn libraries() -> Vec<Preset> {
 fn as_tower(policy: Policy) -> Policy {
     let Wait::Exponential(shape) = policy.wait else { unreachable!("tower's back-off is exponential") };
     let wait = Wait::Exponential(Exponential { caps: Caps::AfterJitter, ..shape });
-    Policy { wait, generator: Generator::Cloned, reset: Reset::EachCall, ..policy }
+    Policy { wait, generator: Generator::OwnCloned, reset: Reset::EachCall, ..policy }
 }
 
 fn agents() -> Vec<Preset> {
@@ -326,7 +326,8 @@ fn tools() -> Vec<Preset> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::testing::waits;
+    use super::super::RetryPolicy;
+    use super::super::testing::{failed, random, waits};
     use super::*;
 
     fn of(name: &str, seed: u64) -> Vec<u64> {
@@ -399,8 +400,17 @@ mod tests {
     }
 
     #[test]
-    fn tower_draws_the_same_in_every_client_and_backon_does_not() {
-        assert_eq!(of("tower", 1), of("tower", 2));
-        assert_ne!(of("backon-jitter", 1), of("backon-jitter", 2));
+    fn tower_draws_the_same_in_every_call_of_a_client_and_backon_does_not() {
+        for (name, alike) in [("tower", true), ("backon-jitter", false)] {
+            let mut policy = find(name).expect("a preset").policy.start();
+            let mut random = random(1);
+            let mut call = || {
+                policy.admit(1, &mut random);
+                let decided = (1..4).map(|number| policy.decide(&failed(number, 503), &mut random));
+                decided.collect::<Vec<_>>()
+            };
+            assert_eq!(call() == call(), alike, "{name}");
+            assert_ne!(of(name, 1), of(name, 2), "clients draw for themselves");
+        }
     }
 }

@@ -32,11 +32,18 @@ pub(super) fn text(rows: &[Row]) -> String {
 }
 
 fn number(value: f64) -> String {
+    if value.is_nan() {
+        return "–".to_owned();
+    }
     if value.fract() == 0.0 || value >= 1_000.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 fn cell(Spread { median, iqr }: &Spread) -> String {
-    if *iqr == 0.0 { number(*median) } else { format!("{} ±{}", number(*median), number(iqr / 2.0)) }
+    if *iqr == 0.0 || median.is_nan() {
+        number(*median)
+    } else {
+        format!("{} ±{}", number(*median), number(iqr / 2.0))
+    }
 }
 
 /// What hurts a policy, the worst first.
@@ -101,7 +108,8 @@ pub(super) fn csv(rows: &[Row]) -> String {
     for row in rows {
         told += &format!("{},{},{},{}", quoted(&row.policy), row.trial, row.agents, row.seeds);
         for Spread { median, iqr } in &row.values {
-            told += &format!(",{median:.3},{iqr:.3}");
+            // What could not be measured is left empty.
+            told += &if median.is_nan() { ",,".to_owned() } else { format!(",{median:.3},{iqr:.3}") };
         }
         told += &format!(",{},{}\n", row.unrecovered, row.cut_short);
     }
@@ -126,6 +134,7 @@ mod tests {
     #[test]
     fn cells_tell_the_spread_where_there_is_one() {
         assert_eq!(cell(&Spread { median: 12.0, iqr: 0.0 }), "12");
+        assert_eq!(cell(&Spread::of(Vec::new())), "–");
         assert_eq!(cell(&Spread { median: 1.234, iqr: 0.5 }), "1.23 ±0.25");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use squall_protocol::retry::Policy;
 
 use super::fleet::{Fleet, Transport};
-use super::measure::{MEASURES, capacity_per_s, unrecovered, waits};
+use super::measure::{MEASURES, capacity_per_s, unrecovered};
 use super::parallel;
 use super::run::{Observed, observe};
 use super::trial::Trial;
@@ -39,7 +39,8 @@ pub struct Row {
     pub agents: u32,
     /// How many seeds were run.
     pub seeds: u64,
-    /// For each measure its median and the distance between its quartiles, in the order of [`MEASURES`].
+    /// For each measure its median and the distance between its quartiles, in the order of [`MEASURES`]; no numbers where
+    /// no run could be measured.
     pub values: Vec<Spread>,
     /// Agents that were not back at the end, over all seeds.
     pub unrecovered: usize,
@@ -58,7 +59,7 @@ pub struct Course {
     pub load: Vec<f64>,
     /// Seconds from trouble to where recovery is measured from.
     pub heal_s: f64,
-    /// Seconds after which each agent was back, by length.
+    /// Seconds after which each agent was back that was, by length.
     pub back_s: Vec<f64>,
 }
 
@@ -72,14 +73,18 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of some values.
+    /// Of some values. What could not be measured is left out; of nothing both are [`f64::NAN`].
     pub fn of(mut values: Vec<f64>) -> Self {
+        values.retain(|value| !value.is_nan());
+        if values.is_empty() {
+            return Self { median: f64::NAN, iqr: f64::NAN };
+        }
         values.sort_by(f64::total_cmp);
         let at = |quarter: usize| {
             // Linear between neighbours, as most programs have it.
-            let place = (values.len().saturating_sub(1) * quarter) as f64 / 4.0;
+            let place = ((values.len() - 1) * quarter) as f64 / 4.0;
             let (below, above) = (place.floor() as usize, place.ceil() as usize);
-            let (Some(low), Some(high)) = (values.get(below), values.get(above)) else { return 0.0 };
+            let (low, high) = (values[below], values[above]);
             low + (high - low) * (place - place.floor())
         };
         Self { median: at(2), iqr: at(3) - at(1) }
@@ -138,7 +143,7 @@ impl Comparison {
 
 impl Row {
     fn of(policy: &str, trial: Trial, seen: Vec<Observed>) -> Self {
-        let spread = |measure: &super::Measure| Spread::of(seen.iter().map(measure.take).collect());
+        let spread = |measure: &super::Measure| Spread::of(seen.iter().map(|seen| measure.of(seen)).collect());
         let broken = seen.iter().filter_map(|seen| seen.broken.as_ref()).map(|halt| format!("{halt:?}"));
         Self {
             policy: policy.to_owned(),
@@ -201,10 +206,13 @@ impl Course {
         let first = (record.trouble_at.as_millis() / 100) as usize;
         let capacity = capacity_per_s(&seen.fleet);
         let seconds = record.sent.get(first..).unwrap_or_default().chunks(10);
+        let back = record.back.iter().flatten().map(|back| back.since(record.from).as_secs_f64());
+        let mut back_s: Vec<f64> = back.collect();
+        back_s.sort_by(f64::total_cmp);
         Self {
             load: seconds.map(|second| f64::from(second.iter().sum::<u32>()) / capacity).collect(),
             heal_s: record.from.since(record.trouble_at).as_secs_f64(),
-            back_s: waits(record).iter().map(std::time::Duration::as_secs_f64).collect(),
+            back_s,
         }
     }
 }
@@ -222,6 +230,8 @@ mod tests {
         assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, iqr: 1.0 });
         assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, iqr: 1.5 });
         assert_eq!(Spread::of(vec![7.0]), Spread { median: 7.0, iqr: 0.0 });
-        assert_eq!(Spread::of(Vec::new()), Spread::default());
+        assert_eq!(Spread::of(vec![f64::NAN, 7.0]), Spread { median: 7.0, iqr: 0.0 });
+        assert!(Spread::of(vec![f64::NAN]).median.is_nan());
+        assert!(Spread::of(Vec::new()).median.is_nan());
     }
 }

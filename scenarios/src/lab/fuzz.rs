@@ -98,15 +98,21 @@ fn floor(measure: &Measure) -> f64 {
     }
 }
 
+/// What could not be measured, because the run sent too much to get there, is for another measure to tell.
+fn taken(measure: &Measure, seen: &Observed) -> f64 {
+    let value = measure.of(seen);
+    if value.is_nan() { 0.0 } else { value }
+}
+
 /// The policy's value, the sound one's, and how many times worse that is.
 fn times_worse(measure: &Measure, seen: &Observed, sound: &Observed) -> (f64, f64, f64) {
-    let (value, beside) = ((measure.take)(seen), (measure.take)(sound));
+    let (value, beside) = (taken(measure, seen), taken(measure, sound));
     (value, beside, (value + floor(measure)) / (beside + floor(measure)))
 }
 
 /// How many times worse it is at most, whatever the sound policy does.
 fn times_at_most(measure: &Measure, seen: &Observed) -> f64 {
-    ((measure.take)(seen) + floor(measure)) / floor(measure)
+    (taken(measure, seen) + floor(measure)) / floor(measure)
 }
 
 impl Search {

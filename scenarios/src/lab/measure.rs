@@ -7,13 +7,12 @@ use squall_sim::SimTime;
 use super::fleet::Fleet;
 use super::record::{BUCKET, Record};
 use super::run::{MINUTE, Observed};
+use super::synchrony::synchrony;
 
 /// Buckets of a minute.
 const BUCKETS_PER_MINUTE: usize = (MINUTE.as_nanos() / BUCKET.as_nanos()) as usize;
 /// Buckets of a second.
 const BUCKETS_PER_SECOND: usize = 10;
-/// Autocorrelation is looked for at lags of 200 ms to 30 s.
-const LAGS: std::ops::Range<usize> = 2..300;
 
 /// A number that is taken from a run. The larger, the worse.
 #[derive(Clone, Copy)]
@@ -24,8 +23,18 @@ pub struct Measure {
     pub short: &'static str,
     /// What it tells.
     pub summary: &'static str,
-    /// Takes it.
-    pub take: fn(&Observed) -> f64,
+    take: fn(&Observed) -> f64,
+    /// It is about what comes after heal.
+    after_heal: bool,
+}
+
+impl Measure {
+    /// Takes it. What comes after heal cannot be measured in a run that was cut short before: that is no number
+    /// ([`f64::NAN`]), so that the worst of policies does not look like the best.
+    pub fn of(&self, seen: &Observed) -> f64 {
+        let healed = seen.record.end > seen.record.from;
+        if self.after_heal && !healed { f64::NAN } else { (self.take)(seen) }
+    }
 }
 
 impl std::fmt::Debug for Measure {
@@ -39,21 +48,21 @@ pub const MEASURES: [Measure; 13] = [
     measure("attempts_per_success", "attempts", "requests sent for each call that was answered", |seen| {
         seen.record.attempts as f64 / (seen.record.successes.max(1)) as f64
     }),
-    measure(
+    after_heal(
         "load_over_capacity",
         "load",
         "requests of the busiest second of the minute after heal, over capacity",
         load_over_capacity,
     ),
-    measure("peak_per_100ms", "peak", "requests of the busiest 100 ms of the minute after heal", |seen| {
+    after_heal("peak_per_100ms", "peak", "requests of the busiest 100 ms of the minute after heal", |seen| {
         f64::from(minute(&seen.record).iter().copied().max().unwrap_or(0))
     }),
-    measure("peak_to_mean", "peak/mean", "the same over the mean of that minute", |seen| peak_to_mean(&seen.record)),
-    measure("recovery_ms_p50", "50 % ms", "time from heal until half of the agents are answered", |seen| {
+    after_heal("peak_to_mean", "peak/mean", "the same over the mean of that minute", |seen| peak_to_mean(&seen.record)),
+    after_heal("recovery_ms_p50", "50 % ms", "time from heal until half of the agents are answered", |seen| {
         recovery_ms(seen, 50)
     }),
-    measure("recovery_ms_p99", "99 % ms", "until 99 in a hundred are", |seen| recovery_ms(seen, 99)),
-    measure("recovery_ms_max", "100 % ms", "until all are, or the end of the run", |seen| recovery_ms(seen, 100)),
+    after_heal("recovery_ms_p99", "99 % ms", "until 99 in a hundred are", |seen| recovery_ms(seen, 99)),
+    after_heal("recovery_ms_max", "100 % ms", "until all are, or the end of the run", |seen| recovery_ms(seen, 100)),
     measure("leases_lost", "leases", "leases that ran out", |seen| seen.record.leases_lost as f64),
     measure("orphan_ms", "orphan ms", "time that agents worked without a lease", |seen| millis(seen.record.orphaned)),
     measure("late_requests", "late", "requests sent after nobody waited for their call", |seen| {
@@ -62,11 +71,11 @@ pub const MEASURES: [Measure; 13] = [
     measure("budget_exhausted", "refused", "attempts and retries that budgets refused", |seen| {
         seen.record.refused as f64
     }),
-    measure("wait_max_over_median", "max/median", "the longest recovery over the median one", unfairness),
-    measure(
+    after_heal("wait_max_over_median", "max/median", "the longest recovery over the median one", unfairness),
+    after_heal(
         "synchrony",
         "synchrony",
-        "the largest autocorrelation of arrivals in the minute after heal, 0 to 1",
+        "how much agents keep coming at the same moments: the largest autocorrelation of arrivals in the minute after heal, without their trend, 0 to 1",
         |seen| synchrony(minute(&seen.record)),
     ),
 ];
@@ -77,7 +86,16 @@ const fn measure(
     summary: &'static str,
     take: fn(&Observed) -> f64,
 ) -> Measure {
-    Measure { name, short, summary, take }
+    Measure { name, short, summary, take, after_heal: false }
+}
+
+const fn after_heal(
+    name: &'static str,
+    short: &'static str,
+    summary: &'static str,
+    take: fn(&Observed) -> f64,
+) -> Measure {
+    Measure { after_heal: true, ..measure(name, short, summary, take) }
 }
 
 /// The measure of this name.
@@ -134,27 +152,12 @@ fn peak_to_mean(record: &Record) -> f64 {
     if sum == 0 { 0.0 } else { peak * BUCKETS_PER_MINUTE as f64 / sum as f64 }
 }
 
-fn synchrony(buckets: &[u32]) -> f64 {
-    let count = buckets.len() as f64;
-    let mean = buckets.iter().map(|sent| f64::from(*sent)).sum::<f64>() / count.max(1.0);
-    let off: Vec<f64> = buckets.iter().map(|sent| f64::from(*sent) - mean).collect();
-    let variance: f64 = off.iter().map(|off| off * off).sum();
-    if variance == 0.0 {
-        return 0.0;
-    }
-    let at_lag = |lag: usize| off.iter().zip(&off[lag..]).map(|(a, b)| a * b).sum::<f64>() / variance;
-    LAGS.filter(|lag| *lag < off.len()).map(at_lag).fold(0.0, f64::max)
-}
-
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::{RngCore, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
     use super::*;
 
     fn of_minute(sent: impl Fn(usize) -> u32) -> Record {
@@ -166,15 +169,6 @@ mod tests {
         assert!((peak_to_mean(&of_minute(|_| 5)) - 1.0).abs() < 1e-9);
         assert!((peak_to_mean(&of_minute(|bucket| u32::from(bucket == 7))) - 600.0).abs() < 1e-9);
         assert_eq!(peak_to_mean(&Record::default()), 0.0);
-    }
-
-    #[test]
-    fn arrivals_in_step_are_synchronous() {
-        let in_step = of_minute(|bucket| if bucket % 100 == 0 { 50 } else { 0 });
-        assert!(synchrony(minute(&in_step)) > 0.8);
-        let spread = of_minute(|bucket| ChaCha8Rng::seed_from_u64(bucket as u64).next_u32() % 8);
-        assert!(synchrony(minute(&spread)) < 0.5, "{}", synchrony(minute(&spread)));
-        assert_eq!(synchrony(minute(&of_minute(|_| 3))), 0.0);
     }
 
     #[test]

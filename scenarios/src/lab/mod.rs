@@ -21,6 +21,7 @@ mod record;
 pub mod run;
 pub mod scenario;
 mod server;
+mod synchrony;
 mod transport;
 pub mod trial;
 pub mod triggers;

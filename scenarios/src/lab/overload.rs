@@ -384,7 +384,7 @@ impl Region {
             _ => "None of the token buckets that were tried changes that.".to_owned(),
         };
         format!(
-            "A pause of {pause} at {load} % load is enough that it never returns; {stuck} of {all} overloads are. {closed}"
+            "From {stuck} of these {all} overloads it never returns; a pause of {pause} at {load} % load is enough. {closed}"
         )
     }
 

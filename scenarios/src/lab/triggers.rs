@@ -104,7 +104,12 @@ impl Trigger {
             troubles: vec![Trouble { kind, after_s: 0, for_s }],
             seed: 0,
         };
-        kinds.map(of).to_vec()
+        let mut plain = kinds.map(of).to_vec();
+        // Clocks that are wrong hurt who waits meanwhile.
+        let mut outage = plain[0].clone();
+        outage.troubles.push(Trouble { kind: Kind::Clocks { by_s: 900 }, after_s: 200, for_s: 60 });
+        plain.push(outage);
+        plain
     }
 
     /// Any trigger.
