@@ -7,6 +7,14 @@ use std::time::Duration;
 /// A generator that belongs to one agent; in the simulation its own stream of the seed.
 pub type Random = Box<dyn RngCore + Send + Sync>;
 
+/// One of several values, each as likely as its share of them.
+///
+/// # Panics
+/// When there is none.
+pub fn pick<T: Clone>(random: &mut (impl RngCore + ?Sized), from: &[T]) -> T {
+    from[(random.next_u64() % from.len() as u64) as usize].clone()
+}
+
 /// A duration drawn uniformly from a half-open range, in whole nanoseconds; the start when the range is empty.
 ///
 /// It draws by integers only, so that every machine draws the same.

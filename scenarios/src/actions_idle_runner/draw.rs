@@ -8,13 +8,14 @@ use squall_protocol::actions::server::{
     SecondDelete,
 };
 use squall_protocol::facts::Outcome;
+use squall_protocol::random::pick;
 use squall_protocol::session::ConflictExtends;
 use squall_sim::fault::generate::families;
 use squall_sim::fault::{FaultPlan, Swarm};
 use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;
 
-use crate::distributed_task::course::{Course, between, pick};
+use crate::distributed_task::course::{Course, between};
 use crate::distributed_task::faults;
 use crate::execution::WhenAsked;
 

@@ -28,7 +28,7 @@ use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobNotAborted, Lease
 use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
-use squall_sim::invariant::sessions::{LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained};
+use squall_sim::invariant::sessions::{Holders, LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained};
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
 use crate::distributed_task::bounds;
@@ -161,7 +161,7 @@ impl Model for ActionsIdleRunner {
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: bounds::RECONNECT }),
+            Box::new(SessionRegained { bound: bounds::RECONNECT, holders: Holders::Every }),
             Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(coverage::session_expires()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 use squall_protocol::arc::server::{self, Addresses, Assignment, RefreshAnswer, SecondDelete};
 use squall_protocol::facts::Outcome;
+use squall_protocol::random::pick;
 use squall_protocol::session::ConflictExtends;
 use squall_sim::fault::generate::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
@@ -129,8 +130,4 @@ fn swarm(parameters: &Parameters) -> Swarm {
         heal_at_ms: HEAL_MS,
         faults_max: 20,
     }
-}
-
-fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {
-    from[(random.next_u64() % from.len() as u64) as usize].clone()
 }

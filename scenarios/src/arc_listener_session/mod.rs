@@ -27,7 +27,9 @@ use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::messages::{AckedMessageHandled, NoMessageLost};
 use squall_sim::invariant::pools::{PoolReachesTarget, PoolWithinCapacity};
 use squall_sim::invariant::queue::QueuedJobEnds;
-use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession};
+use squall_sim::invariant::sessions::{
+    Holders, NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession,
+};
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
 /// The scenario.
@@ -145,7 +147,7 @@ impl Model for ArcListenerSession {
             Box::new(RestartsBounded { starts: RESTARTS, counted: Counted::DespiteFaults, ..Default::default() }),
             Box::new(RequestRateBounded { per_minute: 300 }),
             Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
-            Box::new(SessionRegained { bound: regained(service) }),
+            Box::new(SessionRegained { bound: regained(service), holders: Holders::Every }),
             Box::new(NotLockedOut { bound: regained(service) }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(coverage::session_expires()),

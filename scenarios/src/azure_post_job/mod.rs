@@ -28,7 +28,7 @@ use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRat
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::progress::WorkNotHeldUp;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
-use squall_sim::invariant::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
+use squall_sim::invariant::sessions::{Holders, NotLockedOut, OneLiveSession, SessionRegained};
 use squall_sim::invariant::stages::{Counting, SlowStageAlerted, StageEnds};
 use squall_sim::invariant::{Invariant, coverage};
 use squall_sim::scenario::{Drawn, Misfit, Model};
@@ -233,7 +233,7 @@ impl Model for AzurePostJob {
             Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, ..OfferedJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + CANCEL_OVERTIME }),
             Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
-            Box::new(SessionRegained { bound: bounds::RECONNECT }),
+            Box::new(SessionRegained { bound: bounds::RECONNECT, holders: Holders::Every }),
             Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
             Box::new(WorkNotHeldUp { bound: HELD_UP }),

@@ -7,6 +7,7 @@ use squall_protocol::bkci::agent::Preparation;
 use squall_protocol::bkci::server::{JobSpec, Place};
 use squall_protocol::bkci::wire::path;
 use squall_protocol::facts::Outcome;
+use squall_protocol::random::pick;
 use squall_sim::fault::generate::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
@@ -121,8 +122,4 @@ fn swarm(parameters: &Parameters) -> Swarm {
         heal_at_ms: HEAL_MS,
         faults_max: 24,
     }
-}
-
-fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {
-    from[(random.next_u64() % from.len() as u64) as usize].clone()
 }

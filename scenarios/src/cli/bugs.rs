@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// A folder for the shrunk case of each bug that is found, BUG.json, which `squall replay` takes, and index.json, which
-    /// says what each of them shows.
+    /// says what each of them shows, and for how many seeds each other bug was looked for.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -183,13 +183,16 @@ impl Line {
         }
     }
 
-    fn indexed(&self) -> Option<Indexed> {
-        Some(Indexed {
-            fingerprint: self.fingerprint.clone()?,
-            seed: self.seed?,
-            faults_before: self.faults_before?,
-            faults_after: self.faults_after?,
-        })
+    fn indexed(&self) -> Indexed {
+        let found = || {
+            Some(Indexed::Found {
+                fingerprint: self.fingerprint.clone()?,
+                seed: self.seed?,
+                faults_before: self.faults_before?,
+                faults_after: self.faults_after?,
+            })
+        };
+        found().unwrap_or(Indexed::NotFound { not_found_in_seeds: self.seeds })
     }
 
     fn text(&self, width: usize) -> String {
@@ -203,13 +206,14 @@ impl Line {
     }
 }
 
-/// What the case of a bug shows, in the index of the output folder.
+/// What is known of a bug, in the index of the output folder.
 #[derive(Debug, Serialize, Deserialize)]
-struct Indexed {
-    fingerprint: String,
-    seed: u64,
-    faults_before: usize,
-    faults_after: usize,
+#[serde(untagged)]
+enum Indexed {
+    /// What its case shows.
+    Found { fingerprint: String, seed: u64, faults_before: usize, faults_after: usize },
+    /// It has no case: so many seeds did not show it.
+    NotFound { not_found_in_seeds: u64 },
 }
 
 /// The last line.
@@ -267,7 +271,7 @@ impl Told<'_> {
         Ok(if summary.found == count { 0 } else { NOT_ALL_FOUND })
     }
 
-    /// Writes what each case of the folder shows. What others of its cases show stays.
+    /// Writes what each case of the folder shows, and which bugs have none. What is known of others stays.
     fn index(&self, folder: &Path, count: usize) -> Result<(), Refusal> {
         let path = folder.join(INDEX_FILE);
         let is_whole = self.arguments.bug.is_empty() && self.done.len() == count;
@@ -275,10 +279,7 @@ impl Told<'_> {
         let before = before.and_then(|text| serde_json::from_str::<BTreeMap<String, Indexed>>(&text).ok());
         let mut index = before.unwrap_or_default();
         for line in &self.done {
-            match line.indexed() {
-                Some(indexed) => drop(index.insert(line.bug.clone(), indexed)),
-                None => drop(index.remove(&line.bug)),
-            }
+            index.insert(line.bug.clone(), line.indexed());
         }
         let mut file = Output::create(&path)?;
         file.write_all(&(serde_json::to_string_pretty(&index).expect("an index is plain data") + "\n"))?;

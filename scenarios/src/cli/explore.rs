@@ -30,8 +30,10 @@ use super::{
 const SEEDS_DEFAULT: NonZeroU64 = NonZeroU64::new(100).expect("not zero");
 /// Every so many seeds one is run twice and compared.
 const CHECK_EVERY: Option<NonZeroU64> = NonZeroU64::new(50);
-/// The tour of all scenarios: so much time for each, and so many seeds of the repaired design at most.
+/// The tour of all scenarios: so much time for each, of which upstream takes so much at most, and so many seeds of the
+/// repaired design at most.
 const TOUR_SLOT: Duration = Duration::from_secs(18);
+const TOUR_UPSTREAM: Duration = Duration::from_secs(8);
 const TOUR_HARDENED_SEEDS: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 /// Whatever upstream and shrinking took, the repaired design is run for so long.
 const TOUR_HARDENED_LEAST: Duration = Duration::from_secs(6);
@@ -47,8 +49,8 @@ pub(super) struct Arguments {
     /// clean.
     #[arg(long)]
     variant: Option<String>,
-    /// How many seeds of each variant, over all shards [default: 100, or any number with --time; with no scenario 100 of
-    /// upstream and as many of hardened as go into a minute or two].
+    /// How many seeds of each variant, over all shards [default: 100, or any number with --time; with no scenario as
+    /// many of both as go into a minute or two].
     #[arg(long, value_name = "N", value_parser = values::seeds, allow_negative_numbers = true)]
     seeds: Option<NonZeroU64>,
     /// The first seed.
@@ -160,8 +162,11 @@ impl<'a> Plan<'a> {
 
     /// How long a campaign may take: an equal part of what is left.
     fn time(&self, campaign: usize, all: Stopwatch, slot: Stopwatch) -> Option<Duration> {
-        if self.is_tour && self.campaigns[campaign].1 == HARDENED {
-            return Some(TOUR_SLOT.saturating_sub(slot.elapsed()).max(TOUR_HARDENED_LEAST));
+        if self.is_tour {
+            return Some(match self.campaigns[campaign].1 == HARDENED {
+                true => TOUR_SLOT.saturating_sub(slot.elapsed()).max(TOUR_HARDENED_LEAST),
+                false => TOUR_UPSTREAM,
+            });
         }
         let campaigns_left = (self.campaigns.len() - campaign) as u32;
         self.arguments.time.map(|time| time.saturating_sub(all.elapsed()) / campaigns_left)

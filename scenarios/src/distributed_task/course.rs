@@ -74,8 +74,3 @@ impl Course {
 pub fn between(random: &mut impl RngCore, (least, most): RangeOf) -> u64 {
     least + random.next_u64() % (most - least + 1)
 }
-
-/// One of these.
-pub fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {
-    from[(random.next_u64() % from.len() as u64) as usize].clone()
-}

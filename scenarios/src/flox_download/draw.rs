@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngCore;
 use squall_protocol::flox::server::{self, CutOff, Ranges, Validator, incident};
+use squall_protocol::random::pick;
 use squall_sim::fault::generate::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
@@ -107,8 +108,4 @@ fn swarm(parameters: &Parameters) -> Swarm {
         heal_at_ms: HEAL_MS,
         faults_max: 16,
     }
-}
-
-fn pick<T: Clone>(random: &mut impl RngCore, from: &[T]) -> T {
-    from[(random.next_u64() % from.len() as u64) as usize].clone()
 }

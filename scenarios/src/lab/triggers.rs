@@ -3,6 +3,7 @@
 use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use squall_protocol::random::pick;
 use squall_protocol::retry::Policy;
 use squall_sim::case::Case;
 use squall_sim::fault::{Fault, FaultKind, FaultPlan, Target};
@@ -304,10 +305,6 @@ impl std::fmt::Display for Trouble {
         }
         if *after_s > 0 { write!(to, " after {after_s} s") } else { Ok(()) }
     }
-}
-
-fn pick<T: Copy>(random: &mut ChaCha8Rng, from: &[T]) -> T {
-    from[random.next_u64() as usize % from.len()]
 }
 
 #[cfg(test)]

@@ -41,7 +41,6 @@ use futures_util::FutureExt;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use squall_protocol::Fact;
 
 use self::settings::Settings;
 use self::tested::{Draw, Test, Tested, VARIANT};
@@ -50,8 +49,7 @@ use crate::explore::{Campaign, Run, Shard, Summary, explore};
 use crate::fault::SystemFamily;
 use crate::fault::generate::families;
 use crate::invariant::agents::AgentOutlivesTrouble;
-use crate::invariant::sessions::SessionRegained;
-use crate::invariant::{History, Invariant, Judgement, Kind, Rule, every_invariant};
+use crate::invariant::{Invariant, Kind, Rule, every_invariant};
 use crate::regressions::{self, Past};
 use crate::shrink::Budget;
 use crate::world::World;
@@ -331,32 +329,7 @@ fn ready() -> Vec<Arc<dyn Invariant>> {
     // Whether an agent may leave it to its supervisor to start it again is for its author to say.
     let usual = |it: &dyn Invariant| it.kind() != Kind::Sometimes && it.name() != AgentOutlivesTrouble::NAME;
     let judging = every_invariant().into_iter().filter(|invariant| usual(&**invariant));
-    judging.map(|invariant| Arc::new(WhereSpokenOf(invariant)) as Arc<dyn Invariant>).collect()
-}
-
-/// A ready invariant in a world of which nobody said what it is about: an agent that never had to do with sessions need
-/// not have one.
-struct WhereSpokenOf(Box<dyn Invariant>);
-
-impl Invariant for WhereSpokenOf {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn summary(&self) -> &'static str {
-        self.0.summary()
-    }
-
-    fn kind(&self) -> Kind {
-        self.0.kind()
-    }
-
-    fn judge(&self, history: &History<'_>) -> Judgement {
-        let of_session = |fact: &Fact| matches!(fact, Fact::SessionOpened { .. } | Fact::SessionConflict { .. });
-        let is_spoken_of =
-            self.name() != SessionRegained::NAME || history.journal.iter().any(|it| of_session(&it.fact));
-        if is_spoken_of { self.0.judge(history) } else { Judgement::default() }
-    }
+    judging.map(Arc::from).collect()
 }
 
 #[track_caller]

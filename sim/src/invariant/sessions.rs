@@ -217,11 +217,22 @@ impl Rule for LiveSessionNotDeleted {
 pub struct SessionRegained {
     /// How long an agent may lack a session, from heal on: the life of the lost one and a restart. Default: 10 minutes.
     pub bound: Duration,
+    /// Which agents are to have one. Default: those of a world in which sessions are spoken of.
+    pub holders: Holders,
+}
+
+/// Which agents are to have a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holders {
+    /// Every agent: their protocol knows sessions, and to hear of none is the failure.
+    Every,
+    /// Every agent, if any session was opened or refused at all. Where nobody speaks of sessions, nobody need have one.
+    IfSpokenOf,
 }
 
 impl Default for SessionRegained {
     fn default() -> Self {
-        Self { bound: Duration::from_secs(10 * 60) }
+        Self { bound: Duration::from_secs(10 * 60), holders: Holders::IfSpokenOf }
     }
 }
 
@@ -235,6 +246,10 @@ impl Rule for SessionRegained {
     }
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let of_session = |fact: &Fact| matches!(fact, Fact::SessionOpened { .. } | Fact::SessionConflict { .. });
+        if self.holders == Holders::IfSpokenOf && !history.journal.iter().any(|entry| of_session(&entry.fact)) {
+            return;
+        }
         let mut live = Live::default();
         let mut in_service: BTreeSet<&Agent> = BTreeSet::new();
         let mut agents: BTreeSet<&Agent> = BTreeSet::new();
@@ -474,6 +489,8 @@ mod tests {
                 breaks(&SessionRegained::default(), broken, &[], [facts.clone(), vec![(3_601, late)]].concat());
             }
         }
-        breaks(&SessionRegained::default(), (1_600, "a", "session-regained/agent"), &["0:00:01"], vec![(1, up("a"))]);
+        let every = SessionRegained { holders: Holders::Every, ..SessionRegained::default() };
+        breaks(&every, (1_600, "a", "session-regained/agent"), &["0:00:01"], vec![(1, up("a"))]);
+        holds(&SessionRegained::default(), 0, vec![(1, up("a"))]);
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Locations {
     url: Option<String>,
     deadline: LookUpDeadline,
     cache: LookUpCache,
-    breaker: CircuitBreaker,
+    pub breaker: CircuitBreaker,
     known: Mutex<Known>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use futures_util::FutureExt;
 use http::Method;
 
-use crate::azure::choices::Choices;
+use crate::azure::choices::{Choices, CircuitBreaker};
 use crate::azure::wire::{CUSTOMER_INTELLIGENCE, CustomerIntelligenceEvent};
 use crate::distributed_task::agent::{system_url, token_of, vss_pipeline};
 use crate::distributed_task::client::{Call, Client};
@@ -48,10 +48,13 @@ impl Telemetry {
         self.locations.in_time(self.client.line(), sent).await.map(drop)
     }
 
-    /// Waits at the end of a job for what is left to be sent, all of it together for as long as one event may take.
+    /// Waits at the end of a job for what is left to be sent: whoever gives up on a service gives all of it together no
+    /// more time than one event.
     pub async fn wait_for(&self, sending: impl Future<Output = ()>) {
-        let sent = self.locations.in_time(self.client.line(), sending.map(Ok)).await;
-        if let Err(failure) = sent {
+        if self.locations.breaker == CircuitBreaker::None {
+            return sending.await;
+        }
+        if let Err(failure) = self.locations.in_time(self.client.line(), sending.map(Ok)).await {
             tracing::warn!("Telemetry is left: {failure}");
         }
     }
