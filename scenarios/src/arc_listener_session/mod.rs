@@ -18,18 +18,18 @@ use squall_protocol::arc::{Choices, server};
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
 use squall_sim::invariant::Invariant;
-use squall_sim::invariant::agents::{
-    AgentOutlivesTrouble, Counted, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
-};
 use squall_sim::invariant::coverage;
+use squall_sim::invariant::endings::{AgentOutlivesTrouble, NoAgentStoppedForGood};
 use squall_sim::invariant::jobs::{AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, ReportedResultStays};
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::messages::{AckedMessageHandled, NoMessageLost};
 use squall_sim::invariant::pools::{PoolReachesTarget, PoolWithinCapacity};
 use squall_sim::invariant::queue::QueuedJobEnds;
+use squall_sim::invariant::restarts::{Counted, RestartsBounded};
 use squall_sim::invariant::sessions::{
     Holders, NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession,
 };
+use squall_sim::invariant::shutdown::ShutdownInTime;
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
 /// The scenario.

@@ -17,19 +17,22 @@ use serde::{Deserialize, Serialize};
 use squall_protocol::azure::{Choices, server};
 use squall_protocol::distributed_task::server::Encryption;
 use squall_sim::World;
-use squall_sim::invariant::agents::{
-    ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded, ShutdownInTime,
-};
+use squall_sim::invariant::aborts::LeasedJobNotAborted;
+use squall_sim::invariant::endings::{ConnectedAgentGoesOn, NoAgentStoppedForGood};
+use squall_sim::invariant::idle::IdleAgentRunsNothing;
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
 };
-use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
+use squall_sim::invariant::leases::EffectUnderLease;
 use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::progress::WorkNotHeldUp;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
+use squall_sim::invariant::restarts::RestartsBounded;
 use squall_sim::invariant::sessions::{Holders, NotLockedOut, OneLiveSession, SessionRegained};
+use squall_sim::invariant::shutdown::ShutdownInTime;
 use squall_sim::invariant::stages::{Counting, SlowStageAlerted, StageEnds};
+use squall_sim::invariant::unused_leases::{LeasedJobRuns, NoLeakedRenewal};
 use squall_sim::invariant::{Invariant, coverage};
 use squall_sim::scenario::{Drawn, Misfit, Model};
 

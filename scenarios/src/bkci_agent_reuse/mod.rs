@@ -18,15 +18,18 @@ use squall_protocol::bkci::agent::Preparation;
 use squall_protocol::bkci::server::JobSpec;
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
-use squall_sim::invariant::agents::{NoAgentStoppedForGood, RestartsBounded, ShutdownInTime};
+use squall_sim::invariant::endings::NoAgentStoppedForGood;
 use squall_sim::invariant::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
 };
-use squall_sim::invariant::leases::{EffectUnderLease, LeasedJobRuns};
+use squall_sim::invariant::leases::EffectUnderLease;
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken, WaitsFor};
+use squall_sim::invariant::restarts::RestartsBounded;
+use squall_sim::invariant::shutdown::ShutdownInTime;
+use squall_sim::invariant::unused_leases::LeasedJobRuns;
 use squall_sim::invariant::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
 use squall_sim::invariant::workspaces::CleanWorkspace;
 use squall_sim::invariant::{Invariant, coverage};

@@ -48,7 +48,7 @@ use crate::coverage::Gap;
 use crate::explore::{Campaign, Run, Shard, Summary, explore};
 use crate::fault::SystemFamily;
 use crate::fault::generate::families;
-use crate::invariant::agents::AgentOutlivesTrouble;
+use crate::invariant::endings::AgentOutlivesTrouble;
 use crate::invariant::{Invariant, Kind, Rule, every_invariant};
 use crate::regressions::{self, Past};
 use crate::shrink::Budget;

@@ -1,16 +1,15 @@
 //! Everything there is, with its default bounds.
 
-use super::agents::{
-    AgentOutlivesTrouble, ConnectedAgentGoesOn, IdleAgentRunsNothing, NoAgentStoppedForGood, RestartsBounded,
-    ShutdownInTime,
-};
+use super::aborts::LeasedJobNotAborted;
 use super::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
+use super::endings::{AgentOutlivesTrouble, ConnectedAgentGoesOn, NoAgentStoppedForGood};
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
+use super::idle::IdleAgentRunsNothing;
 use super::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent,
     ReportedResultStays,
 };
-use super::leases::{EffectUnderLease, LeasedJobNotAborted, LeasedJobRuns, NoLeakedRenewal};
+use super::leases::EffectUnderLease;
 use super::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::messages::{AckedMessageHandled, NoMessageLost};
@@ -18,10 +17,13 @@ use super::offers::OfferedJobTaken;
 use super::pools::{PoolReachesTarget, PoolWithinCapacity};
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
+use super::restarts::RestartsBounded;
 use super::sessions::{
     LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession,
 };
+use super::shutdown::ShutdownInTime;
 use super::stages::{SlowStageAlerted, StageEnds};
+use super::unused_leases::{LeasedJobRuns, NoLeakedRenewal};
 use super::workers::{ExclusiveUse, NoEffectAfterEnd, OneLiveWorker};
 use super::workspaces::CleanWorkspace;
 use super::{Invariant, Kind, coverage};

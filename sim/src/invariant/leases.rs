@@ -1,19 +1,17 @@
-//! Leases: no effect without one, none without a worker, none left behind.
+//! Effects happen under a lease, and what the journal says of leases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Job, Until};
+use squall_protocol::facts::{Agent, Job};
 
 use crate::journal::Entry;
 use crate::time::SimTime;
-use crate::trace::NodeId;
 
-use super::deadlines::{Deadlines, Due};
 use super::findings::Span;
-use super::running::{Change, Counts, Running};
+use super::running::Running;
 use super::suspensions::Suspensions;
 use super::{Findings, History, Rule};
 
@@ -58,14 +56,14 @@ impl Rule for EffectUnderLease {
 
 /// What the server's store says about the leases of all attempts.
 #[derive(Default)]
-struct Leases<'a> {
+pub(super) struct Leases<'a> {
     leases: BTreeMap<(&'a Job, u32), Lease<'a>>,
 }
 
-struct Lease<'a> {
-    agent: &'a Agent,
+pub(super) struct Lease<'a> {
+    pub(super) agent: &'a Agent,
     granted: SimTime,
-    heard: SimTime,
+    pub(super) heard: SimTime,
     ended: Option<SimTime>,
 }
 
@@ -78,7 +76,7 @@ enum Forbidden<'a> {
 }
 
 impl<'a> Leases<'a> {
-    fn follow(&mut self, entry: &'a Entry) {
+    pub(super) fn follow(&mut self, entry: &'a Entry) {
         match &entry.fact {
             Fact::LeaseGranted { job, attempt, agent, .. } => {
                 let lease = Lease { agent, granted: entry.at, heard: entry.at, ended: None };
@@ -100,7 +98,7 @@ impl<'a> Leases<'a> {
         }
     }
 
-    fn valid(&self, job: &'a Job, attempt: u32) -> Option<&Lease<'a>> {
+    pub(super) fn valid(&self, job: &'a Job, attempt: u32) -> Option<&Lease<'a>> {
         self.leases.get(&(job, attempt)).filter(|lease| lease.ended.is_none())
     }
 
@@ -139,268 +137,8 @@ impl fmt::Display for Forbidden<'_> {
     }
 }
 
-/// A job with a valid lease is not aborted by its own agent.
-///
-/// An agent knows of an extension once its answer has arrived. Where nothing tells of arrivals, every answer counts as
-/// arrived.
-#[derive(Clone, Debug)]
-pub struct LeasedJobNotAborted {
-    /// An agent may stop a job by itself when the last extension that it knows of is so long ago: it cannot know
-    /// whether the lease is still valid. Default: never.
-    pub fence_after: Duration,
-}
-
-impl Default for LeasedJobNotAborted {
-    fn default() -> Self {
-        Self { fence_after: Duration::MAX }
-    }
-}
-
-impl Rule for LeasedJobNotAborted {
-    const NAME: &'static str = "leased-job-not-aborted";
-    const SUMMARY: &'static str = "An agent does not stop a job on its own while the job's lease is valid.";
-    const SUBJECT: &'static str = "job";
-
-    fn look(&self, history: &History<'_>, found: &mut Findings) {
-        let mut leases = Leases::default();
-        let mut cancelled: BTreeSet<&Job> = BTreeSet::new();
-        let mut stopping: BTreeSet<&Agent> = BTreeSet::new();
-        let mut extended: BTreeMap<(&Job, u32, &Until), SimTime> = BTreeMap::new();
-        let mut known: BTreeMap<(&Job, u32), SimTime> = BTreeMap::new();
-        for entry in history.journal {
-            leases.follow(entry);
-            match &entry.fact {
-                Fact::LeaseGranted { job, attempt, until, .. } => {
-                    found.subject();
-                    extended.insert((job, *attempt, until), entry.at);
-                }
-                Fact::LeaseRenewed { job, attempt, until } => {
-                    extended.insert((job, *attempt, until), entry.at);
-                }
-                Fact::LeaseAnswered { job, attempt, until } => {
-                    let Some(at) = extended.get(&(job, *attempt, until)) else { continue };
-                    let last = known.entry((job, *attempt)).or_insert(*at);
-                    *last = (*last).max(*at);
-                }
-                Fact::JobCancelRequested { job } => drop(cancelled.insert(job)),
-                Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => drop(cancelled.remove(job)),
-                Fact::AgentStopRequested { agent } => drop(stopping.insert(agent)),
-                Fact::AgentUp { agent } => drop(stopping.remove(agent)),
-                Fact::JobAborted { job, attempt, worker } => {
-                    let Some(lease) = leases.valid(job, *attempt) else { continue };
-                    let asked = cancelled.contains(job) || stopping.contains(lease.agent);
-                    let heard = known.get(&(job, *attempt)).copied().unwrap_or(lease.heard);
-                    if asked || entry.at.since(heard) >= self.fence_after {
-                        continue;
-                    }
-                    let message = format_args!(
-                        "{} stopped {worker} and attempt {attempt} of {job} at {} although its lease was valid: the \
-                         last extension that it knew of was at {heard}",
-                        lease.agent, entry.at
-                    );
-                    found.breach(job, entry.at, message);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// A lease is renewed only while a worker executes its job.
-///
-/// An agent knows of a lease once the answer that grants it has arrived; where nothing tells of arrivals, from its grant
-/// on. Its next process, to which the job is delivered again, learns of it anew. A suspended machine renews nothing.
-#[derive(Clone, Debug)]
-pub struct NoLeakedRenewal {
-    /// How long a lease may be renewed after its worker has stopped: the report of its end. Default: 2 minutes.
-    pub bound: Duration,
-    /// How long a lease may be renewed before its worker starts, from when the agent knows of it. Default: 2 minutes.
-    pub start_up: Duration,
-}
-
-impl Default for NoLeakedRenewal {
-    fn default() -> Self {
-        Self { bound: Duration::from_secs(2 * 60), start_up: Duration::from_secs(2 * 60) }
-    }
-}
-
-/// A lease without a worker.
-struct Unused<'a> {
-    agent: &'a Agent,
-    since: SimTime,
-    why: WhyUnused,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WhyUnused {
-    /// Its agent may not know of it.
-    Granted,
-    StartingUp,
-    Stopped,
-}
-
-impl Rule for NoLeakedRenewal {
-    const NAME: &'static str = "no-leaked-renewal";
-    const SUMMARY: &'static str = "A lease is renewed only while a worker executes its job.";
-    const SUBJECT: &'static str = "lease";
-
-    fn look(&self, history: &History<'_>, found: &mut Findings) {
-        let mut running = Running::default();
-        let mut workers: Counts<(&Job, u32)> = Counts::default();
-        let mut unused: BTreeMap<(&Job, u32), Unused<'_>> = BTreeMap::new();
-        let mut machines: BTreeMap<&Agent, NodeId> = BTreeMap::new();
-        let mut renewed: BTreeSet<(&Job, u32)> = BTreeSet::new();
-        let suspensions = Suspensions::of(history);
-        for entry in history.journal {
-            match running.follow(entry) {
-                Some(Change::Started(run)) => drop(workers.add((run.job, run.attempt))),
-                Some(Change::Stopped(run, _)) => {
-                    let last = workers.remove(&(run.job, run.attempt));
-                    if last {
-                        let stopped = Unused { agent: run.agent, since: entry.at, why: WhyUnused::Stopped };
-                        unused.insert((run.job, run.attempt), stopped);
-                    }
-                }
-                None => {}
-            }
-            match &entry.fact {
-                Fact::AgentUp { agent } => {
-                    machines.insert(agent, entry.node);
-                    for lease in unused.values_mut().filter(|l| l.agent == agent && l.why != WhyUnused::Stopped) {
-                        lease.since = entry.at;
-                    }
-                }
-                Fact::LeaseGranted { job, attempt, agent, .. } => {
-                    unused.insert((job, *attempt), Unused { agent, since: entry.at, why: WhyUnused::Granted });
-                }
-                Fact::LeaseAnswered { job, attempt, .. } => {
-                    if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why == WhyUnused::Granted) {
-                        (lease.since, lease.why) = (entry.at, WhyUnused::StartingUp);
-                    }
-                }
-                Fact::LeaseRenewed { job, attempt, .. } => {
-                    let lease = (job, *attempt);
-                    renewed.insert(lease);
-                    let Some(Unused { agent, since, why }) = unused.get(&lease).filter(|_| !workers.any(&lease)) else {
-                        continue;
-                    };
-                    let nodes: Vec<NodeId> = machines.get(agent).copied().into_iter().collect();
-                    let bound = if *why == WhyUnused::Stopped { self.bound } else { self.start_up };
-                    if suspensions.awake(&nodes, *since, entry.at) > bound {
-                        let message = format_args!(
-                            "the lease on attempt {attempt} of {job} was extended at {}, and no worker had executed \
-                             it since {since} ({})",
-                            entry.at,
-                            Span(entry.at.since(*since))
-                        );
-                        found.breach(name(lease), entry.at, message);
-                    }
-                }
-                _ => {}
-            }
-        }
-        found.subjects(renewed.len());
-    }
-}
-
-/// A job that is leased to an agent which does not execute it does not wait for the lease's end.
-#[derive(Clone, Debug)]
-pub struct LeasedJobRuns {
-    /// How long a lease may be without a worker, from heal on, before it is released: start-up, upload and report.
-    /// Default: 5 minutes.
-    pub bound: Duration,
-}
-
-impl Default for LeasedJobRuns {
-    fn default() -> Self {
-        Self { bound: Duration::from_secs(5 * 60) }
-    }
-}
-
-impl Rule for LeasedJobRuns {
-    const NAME: &'static str = "leased-job-runs";
-    const SUMMARY: &'static str =
-        "A job leased to a live agent is executed, reported or handed back before the lease runs out.";
-    const SUBJECT: &'static str = "lease";
-
-    fn within(&self) -> Option<Duration> {
-        Some(self.bound)
-    }
-
-    fn look(&self, history: &History<'_>, found: &mut Findings) {
-        let mut running = Running::default();
-        let mut workers: Counts<(&Job, u32)> = Counts::default();
-        // The leases whose agents remember them.
-        let mut leases: BTreeMap<(&Job, u32), &Agent> = BTreeMap::new();
-        let mut unused: Deadlines<(&Job, u32)> = Deadlines::after_heal(history, self.bound);
-        for entry in history.journal {
-            match running.follow(entry) {
-                Some(Change::Started(run)) => {
-                    workers.add((run.job, run.attempt));
-                    settle_unused(&mut unused, (run.job, run.attempt), entry.at, found);
-                }
-                Some(Change::Stopped(run, _)) => {
-                    let lease = (run.job, run.attempt);
-                    if workers.remove(&lease) && leases.contains_key(&lease) {
-                        unused.arise(lease, entry.at);
-                    }
-                }
-                None => {}
-            }
-            match &entry.fact {
-                Fact::LeaseGranted { job, attempt, agent, .. } => {
-                    leases.insert((job, *attempt), agent);
-                    if !workers.any(&(job, *attempt)) {
-                        unused.arise((job, *attempt), entry.at);
-                    }
-                }
-                Fact::LeaseExpired { job, attempt }
-                | Fact::LeaseReleased { job, attempt }
-                | Fact::JobReported { job, attempt, accepted: true, .. }
-                | Fact::JobGivenUp { job, attempt }
-                | Fact::JobRequeued { job, attempt } => {
-                    leases.remove(&(job, *attempt));
-                    settle_unused(&mut unused, (job, *attempt), entry.at, found);
-                }
-                // Its next process cannot know of the lease: running out is all that can happen to it.
-                Fact::AgentDown { agent, .. } => {
-                    for lease in unused.open(|lease| leases.get(lease) == Some(&agent)) {
-                        settle_unused(&mut unused, lease, entry.at, found);
-                    }
-                    leases.retain(|_, owner| *owner != agent);
-                }
-                _ => {}
-            }
-        }
-        unused.missed(history.end).for_each(|(lease, due)| tell_unused(found, lease, due));
-    }
-}
-
-fn settle_unused<'a>(unused: &mut Deadlines<(&'a Job, u32)>, lease: (&'a Job, u32), at: SimTime, found: &mut Findings) {
-    unused.settle(&lease, at).into_iter().for_each(|due| tell_unused(found, lease, due));
-}
-
-fn tell_unused(found: &mut Findings, lease: (&Job, u32), due: Due) {
-    found.subject();
-    if due.missed {
-        let (job, attempt) = lease;
-        let message = format_args!(
-            "attempt {attempt} of {job} was leased and without a worker since {}, and had been neither executed, \
-             reported nor handed back by {}",
-            due.since, due.deadline
-        );
-        found.breach(name(lease), due.deadline, message);
-    }
-}
-
-fn name((job, attempt): (&Job, u32)) -> String {
-    format!("{job}#{attempt}")
-}
-
 #[cfg(test)]
 mod tests {
-    use squall_protocol::facts::Outcome::Succeeded;
-
     use super::super::testing::*;
     use super::*;
 
@@ -439,125 +177,5 @@ mod tests {
         breaks(&rule, (11, "j", "effect-under-lease/job"), &["attempt 2 had been leased at 0:00:10"], later);
         let other = vec![(1, granted("j", 1, "a")), (2, started("j", 1, "b", "w1")), (3, effect("j", 1, "w1"))];
         breaks(&rule, (3, "j", "effect-under-lease/job"), &["a's"], other);
-    }
-
-    #[test]
-    fn an_agent_may_stop_a_job_for_a_reason() {
-        let rule = LeasedJobNotAborted::default();
-        let reasons = [lease_expired("j", 1), cancel("j"), stop_requested("a")];
-        for reason in reasons {
-            holds(&rule, 1, [begun(), vec![(60, reason), (65, aborted("j", 1, "w1"))]].concat());
-        }
-        let unheard = [begun(), vec![(60, renewed("j", 1)), (360, aborted("j", 1, "w1"))]].concat();
-        holds(&LeasedJobNotAborted { fence_after: Duration::from_secs(300) }, 1, unheard.clone());
-        let broken = (360, "j", "leased-job-not-aborted/job");
-        breaks(&LeasedJobNotAborted { fence_after: Duration::from_secs(301) }, broken, &["was at 0:01:00"], unheard);
-    }
-
-    #[test]
-    fn an_agent_knows_of_the_extensions_whose_answers_arrived() {
-        let rule = LeasedJobNotAborted { fence_after: Duration::from_secs(300) };
-        let facts = |answers: &[(u64, u64)]| {
-            let extended = [60, 120, 180].map(|at| (at, renewed_until("j", 1, at + 600))).to_vec();
-            let answers = answers.iter().map(|(at, until)| (*at, lease_answered("j", 1, *until)));
-            let mut facts = [begun(), extended, answers.collect(), vec![(400, aborted("j", 1, "w1"))]].concat();
-            facts.sort_by_key(|(at, _)| *at);
-            facts
-        };
-        holds(&rule, 1, facts(&[(61, 660)]));
-        let broken = (400, "j", "leased-job-not-aborted/job");
-        breaks(&rule, broken, &["was at 0:02:00"], facts(&[(61, 660), (150, 720)]));
-        breaks(&rule, broken, &["was at 0:02:00"], facts(&[(150, 720), (151, 660)]));
-        breaks(&rule, broken, &["was at 0:03:00"], facts(&[]));
-    }
-
-    #[test]
-    fn an_agent_that_stops_a_job_without_a_reason_is_a_breach() {
-        let no_reason = [vec![], vec![(60, stop_requested("b"))], vec![(60, stop_requested("a")), (61, up("a"))]];
-        for facts in no_reason {
-            let facts = [begun(), facts, vec![(65, aborted("j", 1, "w1"))]].concat();
-            let broken = (65, "j", "leased-job-not-aborted/job");
-            breaks(&LeasedJobNotAborted::default(), broken, &["a stopped w1", "0:01:05"], facts);
-        }
-    }
-
-    #[test]
-    fn a_lease_may_be_renewed_while_its_worker_lives() {
-        let facts =
-            vec![(60, renewed("j", 1)), (600, renewed("j", 1)), (601, stopped("j", 1, "w1")), (720, renewed("j", 1))];
-        holds(&NoLeakedRenewal::default(), 1, [begun(), facts].concat());
-    }
-
-    #[test]
-    fn a_lease_that_outlives_its_worker_is_a_breach() {
-        let broken = (722, "j#1", "no-leaked-renewal/lease");
-        let outlived = vec![(601, stopped("j", 1, "w1")), (661, renewed("j", 1)), (722, renewed("j", 1))];
-        breaks(&NoLeakedRenewal::default(), broken, &["0:10:01", "2 min 1 s"], [begun(), outlived].concat());
-        let unstarted = vec![(601, granted("j", 1, "a")), (661, renewed("j", 1)), (722, renewed("j", 1))];
-        breaks(&NoLeakedRenewal::default(), broken, &["0:12:02"], unstarted.clone());
-        let late = NoLeakedRenewal { bound: Duration::MAX, ..NoLeakedRenewal::default() };
-        breaks(&late, broken, &["0:12:02"], unstarted);
-    }
-
-    #[test]
-    fn start_up_begins_when_the_agent_knows_of_its_lease() {
-        let facts = |answered| {
-            let answers = vec![(answered, lease_answered("j", 1, 0)), (650, lease_answered("j", 1, 0))];
-            let mut facts = [vec![(601, granted("j", 1, "a")), (722, renewed("j", 1))], answers].concat();
-            facts.sort_by_key(|(at, _)| *at);
-            facts
-        };
-        holds(&NoLeakedRenewal::default(), 1, facts(602));
-        breaks(&NoLeakedRenewal::default(), (722, "j#1", "no-leaked-renewal/lease"), &["0:10:01"], facts(601));
-    }
-
-    #[test]
-    fn the_next_process_of_an_agent_starts_up_anew() {
-        let rule = NoLeakedRenewal::default();
-        let again =
-            |renewal| vec![(601, granted("j", 1, "a")), (650, down("a")), (700, up("a")), (renewal, renewed("j", 1))];
-        holds(&rule, 1, again(820));
-        breaks(&rule, (821, "j#1", "no-leaked-renewal/lease"), &["0:11:40"], again(821));
-        let stopped = vec![(601, stopped("j", 1, "w1")), (700, up("a")), (722, renewed("j", 1))];
-        breaks(&rule, (722, "j#1", "no-leaked-renewal/lease"), &["0:10:01"], [begun(), stopped].concat());
-    }
-
-    #[test]
-    fn a_leased_job_is_run_and_reported() {
-        let facts = vec![
-            (2_000, granted("j", 1, "a")),
-            (2_300, started("j", 1, "a", "w1")),
-            (5_000, stopped("j", 1, "w1")),
-            (5_300, reported("j", 1, Succeeded)),
-            (6_000, granted("k", 1, "a")),
-            (6_300, lease_released("k", 1)),
-        ];
-        holds(&LeasedJobRuns::default(), 3, facts);
-    }
-
-    #[test]
-    fn a_dead_agents_lease_may_run_out() {
-        let facts = vec![
-            (2_000, granted("i", 1, "a")),
-            (2_000, granted("j", 1, "a")),
-            (2_001, started("j", 1, "a", "w1")),
-            (2_100, down("a")),
-            (2_100, up("a")),
-            (2_200, stopped("j", 1, "w1")),
-            (2_600, lease_expired("i", 1)),
-            (2_600, lease_expired("j", 1)),
-        ];
-        holds(&LeasedJobRuns::default(), 2, facts);
-    }
-
-    #[test]
-    fn a_lease_that_nobody_uses_is_a_breach() {
-        let broken = (2_300, "j#1", "leased-job-runs/lease");
-        for facts in [vec![], vec![(2_600, lease_expired("j", 1))], vec![(2_400, down("a"))]] {
-            let facts = [vec![(2_000, granted("j", 1, "a"))], facts].concat();
-            breaks(&LeasedJobRuns::default(), broken, &["0:33:20", "0:38:20"], facts);
-        }
-        let left = vec![(10, granted("j", 1, "a")), (11, started("j", 1, "a", "w")), (2_000, stopped("j", 1, "w"))];
-        breaks(&LeasedJobRuns::default(), broken, &["without a worker since 0:33:20"], left);
     }
 }
