@@ -27,7 +27,7 @@ use squall_protocol::retry::wait::{Exponential, Jitter, Wait};
 use squall_protocol::retry::{Policy, Span};
 
 use crate::fault::Swarm;
-use crate::fault::generate::families;
+use crate::fault::families::families;
 use crate::furnish::SERVICE;
 use crate::node::Node;
 use crate::time::SimTime;

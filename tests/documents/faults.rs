@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::Value;
-use squall::sim::fault::generate::families;
+use squall::sim::fault::families::families;
 use squall::sim::fault::{FaultPlan, Swarm, catalogue};
 use squall::sim::strategies::faults;
 

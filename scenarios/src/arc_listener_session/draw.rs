@@ -7,7 +7,7 @@ use squall_protocol::arc::server::{self, Addresses, Assignment, RefreshAnswer, S
 use squall_protocol::facts::Outcome;
 use squall_protocol::random::pick;
 use squall_protocol::session::ConflictExtends;
-use squall_sim::fault::generate::families;
+use squall_sim::fault::families::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;

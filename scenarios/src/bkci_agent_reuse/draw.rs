@@ -8,7 +8,7 @@ use squall_protocol::bkci::server::{JobSpec, Place};
 use squall_protocol::bkci::wire::path;
 use squall_protocol::facts::Outcome;
 use squall_protocol::random::pick;
-use squall_sim::fault::generate::families;
+use squall_sim::fault::families::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 use squall_protocol::flox::server::{self, CutOff, Ranges, Validator, incident};
 use squall_protocol::random::pick;
-use squall_sim::fault::generate::families;
+use squall_sim::fault::families::families;
 use squall_sim::fault::{FaultPlan, Swarm, SystemFamily};
 use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;

@@ -47,7 +47,7 @@ use self::tested::{Draw, Test, Tested, VARIANT};
 use crate::coverage::Gap;
 use crate::explore::{Campaign, Run, Shard, Summary, explore};
 use crate::fault::SystemFamily;
-use crate::fault::generate::families;
+use crate::fault::families::families;
 use crate::invariant::endings::AgentOutlivesTrouble;
 use crate::invariant::{Invariant, Kind, Rule, every_invariant};
 use crate::regressions::{self, Past};

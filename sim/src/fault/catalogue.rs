@@ -31,7 +31,7 @@ pub fn catalogue() -> &'static [(&'static str, &'static str)] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::generate::families;
+    use crate::fault::families::families;
 
     #[test]
     fn every_family_is_explained() {

@@ -7,7 +7,8 @@ use proptest::strategy::{NewTree, Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use rand::RngCore;
 
-use super::{Direction, Fault, FaultKind, FaultPlan, PlanTree, RetryAfter, Target, When};
+use super::families::{FAMILIES, Family};
+use super::{Direction, Fault, FaultKind, FaultPlan, PlanTree, Target, When};
 use crate::random::Streams;
 
 /// What plans may contain. As a proptest strategy it draws and shrinks them.
@@ -23,7 +24,7 @@ pub struct Swarm {
     pub routes: Vec<(String, String)>,
     /// Faults that only this system knows.
     pub system: Vec<SystemFamily>,
-    /// The families to choose from, see [`families`]. Those of `system` are always in.
+    /// The families to choose from, see [`families`](super::families::families). Those of `system` are always in.
     pub families: Vec<String>,
     /// When faults begin, in milliseconds of true time.
     pub begin_ms: Range<u64>,
@@ -58,11 +59,6 @@ impl FaultPlan {
     }
 }
 
-/// The names of the families that every world knows.
-pub fn families() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().map(|family| family.name)
-}
-
 impl Strategy for Swarm {
     type Tree = PlanTree;
     type Value = FaultPlan;
@@ -73,64 +69,6 @@ impl Strategy for Swarm {
     }
 }
 
-/// How faults of one family are drawn.
-struct Family {
-    name: &'static str,
-    /// Is there anything that it could act on?
-    applies: fn(&Swarm) -> bool,
-    draw: fn(&mut Draw<'_>) -> (FaultKind, Target),
-}
-
-const fn family(
-    name: &'static str,
-    applies: fn(&Swarm) -> bool,
-    draw: fn(&mut Draw<'_>) -> (FaultKind, Target),
-) -> Family {
-    Family { name, applies, draw }
-}
-
-/// Every family but those of single systems.
-const FAMILIES: &[Family] = &[
-    family("latency", has_links, latency),
-    family("bandwidth", has_links, bandwidth),
-    family("partition", has_links, partition),
-    family("refuse", has_peers, refuse),
-    family("reset", has_links, reset),
-    family("dns", has_links, dns),
-    family("status", has_peers, status),
-    family("drop-reply", has_peers, drop_reply),
-    family("delay", has_peers, delay),
-    family("truncate", has_peers, truncate),
-    family("stall", has_peers, stall),
-    family("login-page", has_peers, login_page),
-    family("stream-reset", has_peers, stream_reset),
-    family("go-away", has_peers, go_away),
-    family("crash", has_nodes, crash),
-    family("kill", has_services, kill),
-    family("stop", has_services, stop),
-    family("pause", has_nodes, pause),
-    family("suspend", has_nodes, suspend),
-    family("clock-step", has_nodes, clock_step),
-    family("clock-drift", has_nodes, clock_drift),
-    family("disk-full", has_nodes, disk_full),
-];
-
-fn has_nodes(swarm: &Swarm) -> bool {
-    !swarm.nodes.is_empty()
-}
-
-fn has_peers(swarm: &Swarm) -> bool {
-    !swarm.peers.is_empty()
-}
-
-fn has_links(swarm: &Swarm) -> bool {
-    has_nodes(swarm) && has_peers(swarm)
-}
-
-fn has_services(swarm: &Swarm) -> bool {
-    !swarm.services.is_empty()
-}
-
 /// What is drawn next: a family, or a fault of a single system.
 #[derive(Clone, Copy)]
 enum Source<'a> {
@@ -139,8 +77,8 @@ enum Source<'a> {
 }
 
 /// Plans drawn from a generator, by integers alone.
-struct Draw<'a> {
-    swarm: &'a Swarm,
+pub(super) struct Draw<'a> {
+    pub(super) swarm: &'a Swarm,
     moments_ms: &'a [u64],
     random: &'a mut dyn RngCore,
 }
@@ -195,16 +133,16 @@ impl<'a> Draw<'a> {
     }
 
     /// An integer below `limit`, or 0.
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         let drawn = (u128::from(self.random.next_u64()) * u128::from(limit)) >> 64;
         drawn as u64
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 
-    fn pick_name(&mut self, from: &[String]) -> String {
+    pub(super) fn pick_name(&mut self, from: &[String]) -> String {
         from[self.below(from.len() as u64) as usize].clone()
     }
 
@@ -234,30 +172,30 @@ impl<'a> Draw<'a> {
         scale.first_ms + self.below(scale.steps) * scale.step_ms
     }
 
-    fn percent(&mut self) -> u8 {
+    pub(super) fn percent(&mut self) -> u8 {
         self.pick(&[5, 20, 50, 100, 100, 100])
     }
 
-    fn direction(&mut self) -> Direction {
+    pub(super) fn direction(&mut self) -> Direction {
         self.pick(&[Direction::Both, Direction::Out, Direction::In])
     }
 
-    fn when(&mut self) -> When {
+    pub(super) fn when(&mut self) -> When {
         self.pick(&[When::BeforeCommit, When::AfterCommit])
     }
 
-    fn node(&mut self) -> Target {
+    pub(super) fn node(&mut self) -> Target {
         Target { node: Some(self.pick_name(&self.swarm.nodes)), ..Target::default() }
     }
 
     /// A node and, three times in four, one peer; every peer otherwise.
-    fn link(&mut self) -> Target {
+    pub(super) fn link(&mut self) -> Target {
         let (node, peer) = (self.pick_name(&self.swarm.nodes), self.pick_name(&self.swarm.peers));
         let peer = Some(peer).filter(|peer| *peer != node && self.below(4) != 0);
         Target { node: Some(node), peer, route: None }
     }
 
-    fn gateway(&mut self) -> Target {
+    pub(super) fn gateway(&mut self) -> Target {
         let node = Some(self.pick_name(&self.swarm.peers));
         let routes: Vec<&String> = self
             .swarm
@@ -271,7 +209,7 @@ impl<'a> Draw<'a> {
         Target { node, peer: None, route }
     }
 
-    fn service(&mut self) -> (String, Target) {
+    pub(super) fn service(&mut self) -> (String, Target) {
         let (node, service) = &self.swarm.services[self.below(self.swarm.services.len() as u64) as usize];
         (service.clone(), Target { node: Some(node.clone()), ..Target::default() })
     }
@@ -300,128 +238,13 @@ const SCALES: [Scale; 8] = [
     Scale { first_ms: 600_000, step_ms: 60_000, steps: 21 },
 ];
 
-fn latency(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let add_ms = draw.pick(&[20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000]);
-    (FaultKind::Latency { add_ms, direction: draw.direction() }, draw.link())
-}
-
-fn bandwidth(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let bytes_per_s = draw.pick(&[100, 500, 1_000, 5_000, 20_000, 100_000]);
-    (FaultKind::Bandwidth { bytes_per_s, direction: draw.direction() }, draw.link())
-}
-
-fn partition(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Partition { direction: draw.direction() }, draw.link())
-}
-
-/// The whole server refuses, or one node's path to it does.
-fn refuse(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let host = draw.pick_name(&draw.swarm.peers);
-    let refused = has_nodes(draw.swarm) && draw.below(2) == 0;
-    let peer = refused.then(|| draw.pick_name(&draw.swarm.nodes)).filter(|peer| *peer != host);
-    (FaultKind::Refuse, Target { node: Some(host), peer, route: None })
-}
-
-fn reset(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let bytes = draw.pick(&[0, 1, 100, 500, 1_000, 5_000, 20_000, 100_000]);
-    let kind = match draw.below(2) {
-        0 => FaultKind::Reset,
-        _ => FaultKind::ResetAfter { bytes, direction: draw.direction() },
-    };
-    (kind, draw.link())
-}
-
-fn dns(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Dns, draw.link())
-}
-
-fn status(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let status = draw.pick(&[500, 502, 503, 504, 429]);
-    let retry_after = match draw.below(8) {
-        0 | 1 => Some(RetryAfter::Seconds(draw.pick(&[0, 1, 5, 30, 60, 300]))),
-        2 => Some(RetryAfter::Date(draw.pick(&[1, 10, 60]))),
-        3 => Some(RetryAfter::Absurd(draw.pick(&["-1", "soon", "", "1e9", "99999999999999999999"]).to_owned())),
-        4 => Some(RetryAfter::Seconds(draw.pick(&[86_400, 31_536_000, u64::MAX]))),
-        _ => None,
-    };
-    (FaultKind::Status { status, when: draw.when(), retry_after, percent: draw.percent() }, draw.gateway())
-}
-
-fn drop_reply(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::DropReply { percent: draw.percent() }, draw.gateway())
-}
-
-fn delay(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let by_ms = draw.pick(&[100, 500, 1_000, 5_000, 20_000, 60_000, 120_000]);
-    (FaultKind::Delay { by_ms, percent: draw.percent() }, draw.gateway())
-}
-
-fn truncate(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Truncate { bytes: draw.pick(&[0, 1, 10, 100, 1_000]), percent: draw.percent() }, draw.gateway())
-}
-
-fn stall(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Stall { bytes: draw.pick(&[0, 1, 10, 100, 1_000]), percent: draw.percent() }, draw.gateway())
-}
-
-fn login_page(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::LoginPage { percent: draw.percent() }, draw.gateway())
-}
-
-/// RFC 9113 section 7: PROTOCOL_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM.
-fn stream_reset(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let code = draw.pick(&[0x1, 0x2, 0x7, 0x8, 0xb]);
-    // Only what the server never saw may be refused.
-    let when = if code == 0x7 { When::BeforeCommit } else { draw.when() };
-    (FaultKind::StreamReset { code, when, percent: draw.percent() }, draw.gateway())
-}
-
-fn go_away(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::GoAway { percent: draw.percent() }, draw.gateway())
-}
-
-fn crash(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Crash, draw.node())
-}
-
-fn kill(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let (service, target) = draw.service();
-    (FaultKind::Kill { service }, target)
-}
-
-fn stop(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let (service, target) = draw.service();
-    (FaultKind::Stop { service, grace_ms: draw.pick(&[0, 100, 1_000, 10_000, 90_000]) }, target)
-}
-
-fn pause(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Pause, draw.node())
-}
-
-fn suspend(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::Suspend, draw.node())
-}
-
-fn clock_step(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let size_ms = draw.pick(&[100, 1_000, 10_000, 60_000, 300_000, 3_600_000, 86_400_000]);
-    (FaultKind::ClockStep { by_ms: if draw.below(2) == 0 { size_ms } else { -size_ms } }, draw.node())
-}
-
-fn clock_drift(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    let size_ppm = draw.pick(&[50, 200, 1_000, 10_000, 100_000]);
-    (FaultKind::ClockDrift { ppm: if draw.below(2) == 0 { size_ppm } else { -size_ppm } }, draw.node())
-}
-
-fn disk_full(draw: &mut Draw<'_>) -> (FaultKind, Target) {
-    (FaultKind::DiskFull, draw.node())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
+    use super::super::families::families;
     use super::*;
     use crate::fault::Inhabitants;
 

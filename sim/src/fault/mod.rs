@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod check;
+pub mod families;
 pub mod generate;
 pub mod inject;
 pub mod shrink;

@@ -37,8 +37,7 @@ impl Net {
 
     /// Bytes a second that get over a link, if limited, for something that is about to: faults have an effect on it.
     pub(super) fn rate(&self, state: &State, link: &Link) -> Option<u64> {
-        let narrow = self.met(state, link.ends(), Condition::rate);
-        link.profile.bandwidth.into_iter().chain(narrow).min()
+        link.narrowed_to(self.met(state, link.ends(), Condition::rate))
     }
 
     /// Changes what links are like. What waits for a link goes on at its new rate.
@@ -124,8 +123,13 @@ impl State {
     fn rate_now(&self, link: &Link) -> Option<u64> {
         let (from, to) = link.ends();
         let mut active = self.conditions.iter().filter(|active| active.holds_for(from, to));
-        let narrow = active.find_map(|active| active.what.rate());
-        link.profile.bandwidth.into_iter().chain(narrow).min()
+        link.narrowed_to(active.find_map(|active| active.what.rate()))
+    }
+}
+
+impl Link {
+    fn narrowed_to(&self, narrow: Option<u64>) -> Option<u64> {
+        self.profile.bandwidth.into_iter().chain(narrow).min()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Version;
-use squall_sim::fault::generate::families;
+use squall_sim::fault::families::families;
 use squall_sim::fault::{Fault, FaultKind, FaultPlan, Swarm, Target, When};
 use squall_sim::trace::Keep;
 use squall_sim::{Ended, Halt, SimTime};

@@ -123,13 +123,12 @@ impl Process {
     async fn report(&self, result: TaskResult) -> Result<TaskResult, Failure> {
         let job = &self.job.job;
         let recorded = Recorded::now(result, &self.line);
-        let known = self.line.mono();
         let until = match self.conduct.crash_report {
-            CrashReport::AlwaysFailed => known + PATIENCE,
+            CrashReport::AlwaysFailed => recorded.since() + PATIENCE,
             // The listener sees what was written and stops renewing: the lease's end is that of this process.
             CrashReport::RecordedResult => {
                 recorded.write(&*self.disk, job);
-                known + PATIENCE + LONGEST_LEASE
+                recorded.since() + PATIENCE + LONGEST_LEASE
             }
         };
         let report = Report::until(&self.line, &self.conduct, job, until);
