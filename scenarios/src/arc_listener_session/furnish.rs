@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use squall_protocol::arc::agent::{self, Configuration};
@@ -45,7 +44,6 @@ struct Pod {
     set: String,
     service: Service,
     evicted: Eviction,
-    drifting: Arc<AtomicBool>,
 }
 
 pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, workload: Workload) {
@@ -120,7 +118,7 @@ fn start_listener(world: &World, server: &Server, set: &Set, choices: &Choices) 
             agent::run(line, choices.clone(), configuration.clone(), process.shutdown())
         },
     );
-    Pod { set: set.name.clone(), service, evicted, drifting: Arc::default() }
+    Pod { set: set.name.clone(), service, evicted }
 }
 
 /// What the listener of a set proves itself with.
@@ -146,54 +144,51 @@ fn carry_out_system_faults(world: &World, server: &Server, choices: &Choices, po
         world.on_system_fault(name, move |fault| {
             let Some(pod) = fault.target.node.as_ref().and_then(|node| pods.get(node)) else { return };
             if fault.phase == Phase::Ends {
-                pod.drifting.store(false, Ordering::Relaxed);
                 return;
             }
             let (effects, id) = (world_of.effects().clone(), fault.id);
             let on_effect = OnEffect::new(move || effects.count(id));
-            let had_effect = match name {
-                // These two have one when the listener meets them.
+            let at_once = match name {
                 "credentials-refused" => {
-                    server.refuse_credential(&credential(&pod.set), fault.lasts, on_effect);
-                    false
+                    return server.refuse_credential(&credential(&pod.set), fault.lasts, on_effect);
                 }
-                "tokens-revoked" => {
-                    server.revoke_tokens(&credential(&pod.set), &pod.set, &on_effect);
-                    false
+                "tokens-revoked" => return server.revoke_tokens(&credential(&pod.set), &pod.set, &on_effect),
+                "statistics-missing" => return server.lose_statistics(fault.lasts, on_effect),
+                "spec-drift" => {
+                    let drifts = drifts(world_of.clone(), pod.clone(), drift, fault.lasts, on_effect);
+                    return world_of.spawn("drift", drifts);
                 }
                 "scale-set-store-lost" => server.lose_scale_set(&pod.set),
-                "statistics-missing" => {
-                    server.lose_statistics(fault.lasts);
-                    true
-                }
                 "novel-message" => server.send_novel_message(&pod.set),
-                "pod-evicted" => {
-                    let running = pod.service.is_running();
-                    if running {
-                        pod.evicted.happens();
-                        pod.service.kill();
-                    }
-                    running
-                }
-                _ => {
-                    pod.drifting.store(true, Ordering::Relaxed);
-                    if drift == SpecDrift::Deletes {
-                        world_of.spawn("drift", delete_while_drifting(world_of.clone(), pod.clone()));
-                    }
-                    true
-                }
+                _ => evict(pod),
             };
-            if had_effect {
-                world_of.effects().count(fault.id);
+            if at_once {
+                on_effect.tell();
             }
         });
     }
 }
 
-/// Two that disagree about a label: one deletes the pod whenever the other has changed it.
-async fn delete_while_drifting(world: World, pod: Pod) {
-    while pod.drifting.load(Ordering::Relaxed) {
-        replace(&world, &pod).await;
+/// Kills a pod that runs, and says whether it did.
+fn evict(pod: &Pod) -> bool {
+    let running = pod.service.is_running();
+    if running {
+        pod.evicted.happens();
+        pod.service.kill();
+    }
+    running
+}
+
+/// Two disagree about a label of a pod: one changes it, and the other one sees that it is not as it should be.
+async fn drifts(world: World, pod: Pod, drift: SpecDrift, lasting: Duration, on_effect: OnEffect) {
+    let end = world.now() + lasting;
+    while world.now() < end {
+        if pod.service.is_wanted() {
+            on_effect.tell();
+            if drift == SpecDrift::Deletes {
+                replace(&world, &pod).await;
+            }
+        }
         world.sleep(DRIFT).await;
     }
 }

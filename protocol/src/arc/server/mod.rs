@@ -155,9 +155,9 @@ impl Server {
         })
     }
 
-    /// For so long messages come without statistics.
-    pub fn lose_statistics(&self, lasting: Duration) {
-        self.with(|state, now| state.lose_statistics(lasting, now));
+    /// For so long messages come without statistics. `on_effect` hears of each of them.
+    pub fn lose_statistics(&self, lasting: Duration, on_effect: OnEffect) {
+        self.with(|state, now| state.lose_statistics(lasting, now, on_effect));
     }
 
     /// Puts a message into a set's queue whose type no listener knows.

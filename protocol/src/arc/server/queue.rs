@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::jobs::message_name;
-use super::state::{Envelope, JobNumber, News, Phase, RequestId, SetId, State, Subject};
+use super::state::{Envelope, JobNumber, News, Phase, RequestId, ScaleSet, SetId, State, Subject};
 use super::{SHORTEST_WAIT, Server};
 use crate::arc::server::parameters::{Assignment, SecondDelete};
-use crate::arc::wire::{JOB_MESSAGES, JobMessage, Listed, MAX_CAPACITY, Message, RunnerFields};
+use crate::arc::wire::{JOB_MESSAGES, JobMessage, Listed, MAX_CAPACITY, Message, RunnerFields, Statistics};
 use crate::call::Call;
 use crate::deadlines::after;
+use crate::effect::OnEffect;
 use crate::facts::{Fact, Outcome};
 use crate::queue::Redelivery;
 
@@ -121,7 +122,7 @@ impl State {
         let (message_id, envelope) = set.queue.deliver(cursor, now)?;
         let envelope = envelope.clone();
         let set = &self.sets[&id];
-        let statistics = (self.no_statistics_until <= now).then(|| self.statistics(set));
+        let statistics = self.statistics_sent(set, now);
         let (message_type, body) = match &envelope {
             Envelope::Novel => ("RunnerScaleSetNotices", "[]".to_owned()),
             Envelope::Jobs(news) => {
@@ -216,7 +217,18 @@ impl State {
     }
 
     /// For so long messages lack their statistics.
-    pub(super) fn lose_statistics(&mut self, lasting: Duration, now: Timestamp) {
-        self.no_statistics_until = after(now, lasting);
+    pub(super) fn lose_statistics(&mut self, lasting: Duration, now: Timestamp, on_effect: OnEffect) {
+        self.no_statistics = Some((after(now, lasting), on_effect));
+    }
+
+    /// Those that go with a message which is sent now.
+    fn statistics_sent(&self, set: &ScaleSet, now: Timestamp) -> Option<Statistics> {
+        match &self.no_statistics {
+            Some((until, on_effect)) if now < *until => {
+                on_effect.tell();
+                None
+            }
+            _ => Some(self.statistics(set)),
+        }
     }
 }

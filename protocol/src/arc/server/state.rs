@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::parameters::{Parameters, Policy};
 use crate::arc::wire::{JobFields, Label, NEVER, ScaleSet as WireSet, Statistics};
 use crate::deadlines::Deadlines;
+use crate::effect::OnEffect;
 use crate::facts::{self, Fact, Ledger, SessionEnd};
 use crate::queue::{Cursor, MessageQueue};
 use crate::random::Random;
@@ -129,7 +130,7 @@ pub(super) struct State {
     /// When a job whose runner is gone is given up.
     pub(super) orphans: Deadlines<JobNumber>,
     /// Until when messages lack their statistics.
-    pub(super) no_statistics_until: Timestamp,
+    pub(super) no_statistics: Option<(Timestamp, OnEffect)>,
     /// When tokens that are new become known everywhere.
     pub(super) known_from: BTreeMap<String, Timestamp>,
     /// Wakes runners that ask for a job.
@@ -162,7 +163,7 @@ impl State {
             retold: Deadlines::default(),
             pickups: Deadlines::default(),
             orphans: Deadlines::default(),
-            no_statistics_until: Timestamp::MIN,
+            no_statistics: None,
             known_from: BTreeMap::new(),
             work: Arc::default(),
             watched: None,

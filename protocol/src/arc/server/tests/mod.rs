@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::arc::Choices;
 use crate::arc::testing::{Room, SET};
+use crate::effect::{OnEffect, counted};
 use crate::facts::Fact;
 use crate::session::ConflictExtends;
 use crate::virtual_clock::secs;
@@ -106,6 +107,25 @@ fn a_message_comes_again_until_it_is_deleted_and_its_jobs_are_acquired_once() {
 }
 
 #[test]
+fn messages_lack_their_statistics_for_a_while() {
+    let room = room(|_| ());
+    room.run(async {
+        let admin = room.admin().await;
+        let session = open(&room, &admin).await.expect(200);
+        let (token, queue) = queue(&session);
+        let (told, on_effect) = counted();
+        room.server.lose_statistics(secs(60), on_effect);
+        room.server.queue_job("job-1", SET);
+        assert_eq!(told(), 0);
+        for (wait, lacks, told_then) in [(0, true, 1), (59, true, 2), (1, false, 2)] {
+            room.clock.sleep(secs(wait)).await;
+            let message = room.call(Method::GET, &queue, &token, "").await.expect(200);
+            assert_eq!((message["statistics"].is_null(), told()), (lacks, told_then));
+        }
+    });
+}
+
+#[test]
 fn tokens_have_lives_of_their_own() {
     let room = room(|parameters| {
         (parameters.queue_token_life, parameters.admin_token_life) = (secs(100), secs(200));
@@ -121,7 +141,7 @@ fn tokens_have_lives_of_their_own() {
         room.clock.sleep(secs(100)).await;
         room.call(Method::PATCH, &path, &admin, "").await.expect_error(401, "Unauthorized");
         assert_eq!(crate::jwt::expiry(&admin[7..]).unwrap(), room.clock.wall() - secs(1));
-        room.server.refuse_credential(crate::arc::testing::CREDENTIAL, secs(10), crate::effect::OnEffect::untold());
+        room.server.refuse_credential(crate::arc::testing::CREDENTIAL, secs(10), OnEffect::untold());
         let path = "/api/v3/orgs/org/actions/runners/registration-token";
         let refused = room.call(Method::POST, path, "Bearer ghp_set", "").await.expect(401);
         assert_eq!(refused["message"], "Bad credentials");
