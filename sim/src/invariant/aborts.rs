@@ -9,12 +9,14 @@ use squall_protocol::facts::{Agent, Job, Until};
 use crate::time::SimTime;
 
 use super::leases::Leases;
+use super::suspensions::{Suspensions, WAKING};
 use super::{Findings, History, Rule};
 
 /// A job with a valid lease is not aborted by its own agent.
 ///
 /// An agent knows of an extension once its answer has arrived. Where nothing tells of arrivals, every answer counts as
-/// arrived.
+/// arrived. A worker on a machine that was suspended when its agent was asked to stop hears of that once the machine goes
+/// on, when the agent's next process may be there already.
 #[derive(Clone, Debug)]
 pub struct LeasedJobNotAborted {
     /// An agent may stop a job by itself when the last extension that it knows of is so long ago: it cannot know
@@ -28,6 +30,15 @@ impl Default for LeasedJobNotAborted {
     }
 }
 
+/// Which process of an agent that was asked to stop is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Process {
+    /// The one that was asked.
+    Asked,
+    /// One that was started since.
+    Next,
+}
+
 impl Rule for LeasedJobNotAborted {
     const NAME: &'static str = "leased-job-not-aborted";
     const SUMMARY: &'static str = "An agent does not stop a job on its own while the job's lease is valid.";
@@ -36,7 +47,8 @@ impl Rule for LeasedJobNotAborted {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut leases = Leases::default();
         let mut cancelled: BTreeSet<&Job> = BTreeSet::new();
-        let mut stopping: BTreeSet<&Agent> = BTreeSet::new();
+        let mut stopping: BTreeMap<&Agent, (SimTime, Process)> = BTreeMap::new();
+        let suspensions = Suspensions::of(history);
         let mut extended: BTreeMap<(&Job, u32, &Until), SimTime> = BTreeMap::new();
         let mut known: BTreeMap<(&Job, u32), SimTime> = BTreeMap::new();
         for entry in history.journal {
@@ -56,11 +68,17 @@ impl Rule for LeasedJobNotAborted {
                 }
                 Fact::JobCancelRequested { job } => drop(cancelled.insert(job)),
                 Fact::JobQueued { job } | Fact::JobRequeued { job, .. } => drop(cancelled.remove(job)),
-                Fact::AgentStopRequested { agent } => drop(stopping.insert(agent)),
-                Fact::AgentUp { agent } => drop(stopping.remove(agent)),
+                Fact::AgentStopRequested { agent } => drop(stopping.insert(agent, (entry.at, Process::Asked))),
+                Fact::AgentUp { agent } => {
+                    stopping.entry(agent).and_modify(|(_, process)| *process = Process::Next);
+                }
                 Fact::JobAborted { job, attempt, worker } => {
                     let Some(lease) = leases.valid(job, *attempt) else { continue };
-                    let asked = cancelled.contains(job) || stopping.contains(lease.agent);
+                    let stopped = stopping.get(lease.agent).is_some_and(|(asked, process)| match process {
+                        Process::Asked => true,
+                        Process::Next => suspensions.awake(&[entry.node], *asked, entry.at) <= WAKING,
+                    });
+                    let asked = cancelled.contains(job) || stopped;
                     let heard = known.get(&(job, *attempt)).copied().unwrap_or(lease.heard);
                     if asked || entry.at.since(heard) >= self.fence_after {
                         continue;
@@ -115,6 +133,27 @@ mod tests {
         breaks(&rule, broken, &["was at 0:02:00"], facts(&[(61, 660), (150, 720)]));
         breaks(&rule, broken, &["was at 0:02:00"], facts(&[(150, 720), (151, 660)]));
         breaks(&rule, broken, &["was at 0:03:00"], facts(&[]));
+    }
+
+    #[test]
+    fn a_suspended_worker_hears_of_its_stop_when_its_machine_goes_on() {
+        let facts = |asked| {
+            let machine = || "a".into();
+            let mut facts = vec![
+                (asked, stop_requested("a")),
+                (60, Fact::MachineSuspended { machine: machine() }),
+                (90, Fact::MachineResumed { machine: machine() }),
+                (90, up("a")),
+                (91, aborted("j", 1, "w1")),
+            ];
+            facts.sort_by_key(|(at, _)| *at);
+            [begun(), facts].concat()
+        };
+        for asked in [60, 70] {
+            holds(&LeasedJobNotAborted::default(), 1, facts(asked));
+        }
+        let broken = (91, "j", "leased-job-not-aborted/job");
+        breaks(&LeasedJobNotAborted::default(), broken, &["a stopped w1"], facts(50));
     }
 
     #[test]
