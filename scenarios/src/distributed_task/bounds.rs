@@ -20,13 +20,22 @@ pub fn redelivery(service: &Parameters) -> Duration {
 /// How long after an extension that it knows of an agent may stop a job, on a clock that is fast, not knowing whether it
 /// was extended again. It counts from when it asked, a call's time-out earlier at the most.
 pub fn fence(service: &Parameters) -> Duration {
-    (service.lease_life - agent::LEASE_MARGIN) * 9 / 10 - RENEWAL
+    (agent::SLOWEST_CLOCK.measures(service.lease_life) - agent::LEASE_MARGIN) * 9 / 10 - RENEWAL
 }
 
 /// How long an agent may renew a lease whose worker has ended: it reports, and the last renewal is under way.
 pub fn report() -> Duration {
     on_slow_clock(agent::PATIENCE + agent::SHORTEST_ROUND + RENEWAL)
 }
+
+/// How long after a message was acknowledged what it asked for may take: at the worst, the lease that the agent has taken
+/// runs out.
+pub fn handling(service: &Parameters) -> Duration {
+    service.lease_life + RECONNECT
+}
+
+/// How long a lease may be without a worker: a call of its agent times out, and the next one tells.
+pub const UNUSED_LEASE: Duration = RECONNECT;
 
 /// How long an agent may renew a lease that it knows of before a worker has the job.
 pub fn start_up() -> Duration {
@@ -62,9 +71,10 @@ pub const SETTLED: Duration = Duration::from_secs(300);
 /// After the heal: leases expire, jobs are offered again, and the longest job runs. For jobs that nobody knows before.
 pub const JOBS_END: Duration = Duration::from_secs(55 * 60);
 
-/// The true time that passes while a slow clock measures this. The slowest that is drawn loses a tenth.
+/// The true time that passes while a slow clock measures this. The slowest that is drawn is the slowest that agents allow
+/// for.
 fn on_slow_clock(measured: Duration) -> Duration {
-    measured * 10 / 9
+    agent::SLOWEST_CLOCK.passes(measured)
 }
 
 /// What a renewal may take.

@@ -302,7 +302,7 @@ impl Execution<'_> {
     /// Until when a job with this lease runs if it cannot be renewed.
     fn runs_until(&self, lease: Lease) -> Mono {
         match self.dispatcher.station.conduct.lease_end {
-            LeaseEnd::FiveMinutesPast => lease.ends + LEASE_OVERTIME,
+            LeaseEnd::FiveMinutesPast => lease.ends_by_right_clock() + LEASE_OVERTIME,
             LeaseEnd::WithinLease => lease.ends,
         }
     }

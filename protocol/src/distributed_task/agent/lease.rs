@@ -40,8 +40,30 @@ pub const RENEW_LATER_ERROR_WAIT: Range<Duration> = seconds(15..30);
 /// How long after the server's `lockedUntil` the real runner goes on.
 pub const LEASE_OVERTIME: Duration = Duration::from_secs(300);
 
+/// The slowest clock that the repaired runner allows for: it measures nine seconds in ten.
+pub const SLOWEST_CLOCK: SlowClock = SlowClock { seconds: 9, in_true_seconds: 10 };
+
+/// A clock that loses a part of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowClock {
+    seconds: u32,
+    in_true_seconds: u32,
+}
+
+impl SlowClock {
+    /// What it measures while so much time passes.
+    pub fn measures(self, passes: Duration) -> Duration {
+        passes * self.seconds / self.in_true_seconds
+    }
+
+    /// How much time passes while it measures so much.
+    pub fn passes(self, measured: Duration) -> Duration {
+        measured * self.in_true_seconds / self.seconds
+    }
+}
+
 /// The repaired runner begins to stop a job so long before its lease ends, and kills it [`KILL_MARGIN`] before: room for
-/// a server time in whole seconds, for drift, and for a worker that takes its time.
+/// a server time in whole seconds, and for a worker that takes its time.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// See [`LEASE_MARGIN`].
 pub const KILL_MARGIN: Duration = Duration::from_secs(10);
@@ -57,7 +79,8 @@ pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(3600);
 pub(super) struct Lease {
     /// The server's wall time.
     pub locked_until: Timestamp,
-    /// The same on this machine's monotonic clock, counted from when the answer was asked for: never later.
+    /// The same on this machine's monotonic clock, counted from when the answer was asked for: never later, even where
+    /// that clock loses as much as [`SLOWEST_CLOCK`] says.
     pub ends: Mono,
     /// How long it was granted for.
     pub length: Duration,
@@ -73,7 +96,12 @@ impl Lease {
         let plausible = |length: &Duration| !length.is_zero() && *length <= LONGEST_LEASE;
         let told = client::server_time(&reply.headers).and_then(since).filter(plausible);
         let length = told.or_else(|| since(wall).filter(plausible)).unwrap_or(ASSUMED_LEASE);
-        Self { locked_until, ends: reply.sent + length, length }
+        Self { locked_until, ends: reply.sent + SLOWEST_CLOCK.measures(length), length }
+    }
+
+    /// Where it ends if this machine's clock is right.
+    pub fn ends_by_right_clock(self) -> Mono {
+        self.ends + (self.length - SLOWEST_CLOCK.measures(self.length))
     }
 
     /// When the repaired runner begins to stop the job.

@@ -67,7 +67,7 @@ fn v1_goes_on_five_minutes_past_its_lease_and_the_repaired_runner_stops_before()
     }
     let repaired = Bench::new(Choices::hardened(), script).v1().jobs(jobs);
     repaired.run(secs(4_000));
-    assert_eq!(repaired.ran()[0].to, Some(secs(570)));
+    assert_eq!(repaired.ran()[0].to, Some(secs(510)));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_listener_alone_keeps_within_the_lease() {
     let script = renewals_fail_between(1, 5_000);
     let bench = Bench::new(choices.clone(), script.clone()).v2().jobs(jobs);
     bench.run(secs(4_000));
-    assert_eq!((bench.ran()[0].to, bench.ran()[0].exit), (Some(secs(590)), Some(Exit::Killed)));
+    assert_eq!((bench.ran()[0].to, bench.ran()[0].exit), (Some(secs(530)), Some(Exit::Killed)));
     choices.lease_end = crate::actions::choices::LeaseEnd::FiveMinutesPast;
     let bench = Bench::new(choices, script).v2().jobs(jobs);
     bench.run(secs(4_000));

@@ -207,7 +207,7 @@ fn an_orphaned_worker_runs_on_or_stops_before_its_lease_ends() {
     assert_eq!(ended(Choices::upstream()), secs(2_000));
     assert_eq!(ended(put_back("pipe-end")), secs(2_000));
     let repaired = ended(Choices::hardened());
-    assert!(repaired >= secs(560) && repaired <= secs(590), "{repaired:?}");
+    assert!(repaired >= secs(500) && repaired <= secs(530), "{repaired:?}");
 }
 
 #[test]
