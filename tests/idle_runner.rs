@@ -131,6 +131,27 @@ fn a_wrong_clock_at_start_ends_the_runner_for_good() {
 }
 
 #[test]
+fn a_job_that_the_pool_gives_a_busy_runner_waits_for_the_first() {
+    let jobs = || {
+        let [mut first, mut second] = [0, 1].map(|_| long_job()[0].clone());
+        first["takes_ms"] = json!(600_000);
+        (second["name"], second["at_ms"], second["takes_ms"]) =
+            (json!("job-2"), json!(TROUBLE_MS + 10_000), json!(15_000));
+        json!([first, second])
+    };
+    let overlooked = || {
+        let kind = FaultKind::System { name: "job-overlooked".to_owned(), amount: 1 };
+        vec![fault(kind, "runner-1", None, 60_000)]
+    };
+    // V1 drops the second job, V2 cancels the first.
+    for (flow, invariant) in [("v1", "acked-message-handled"), ("v2", "leased-job-not-aborted")] {
+        let upstream = run(&case("upstream", flow, jobs(), overlooked()));
+        assert!(broken(&upstream).contains(invariant), "{flow}: {:?}", broken(&upstream));
+        assert_clean(&case("hardened", flow, jobs(), overlooked()));
+    }
+}
+
+#[test]
 fn an_orphaned_session_is_no_obstacle_once_it_has_expired() {
     let mut short = case("upstream", "v1", json!([]), vec![kill()]);
     short.parameters["service"]["session_life"] = json!({"secs": 120, "nanos": 0});

@@ -126,6 +126,10 @@ pub enum Fact {
     /// A lease ended because the job did.
     LeaseReleased { job: Job, attempt: u32 },
 
+    /// An answer that says where something is arrived whole at whoever had looked it up for an attempt of a job: he may know
+    /// it from now on.
+    LookUpAnswered { job: Job, attempt: u32, what: String },
+
     /// The server opened a session.
     SessionOpened { session: Session, agent: Agent },
     /// The server heard from a session's owner and extended its life. A refused create that extends it is not this fact.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where a location service tells what there is, below its own base URL on the second host.
 pub const CONNECTION_DATA: &str = "_apis/connectionData?connectOptions=1&lastChangeId=-1&lastChangeId64=-1";
+/// The same without what it asks for.
+pub const CONNECTION_DATA_PATH: &str = "_apis/connectionData";
 
 /// Where feature flags are asked for by name, below the tenant.
 pub const FEATURE_FLAGS: &str = "_apis/FeatureFlags";

@@ -8,6 +8,7 @@ use squall_protocol::actions::server::{
     SecondDelete,
 };
 use squall_protocol::facts::Outcome;
+use squall_protocol::queue::{Cursor, Redelivery};
 use squall_protocol::random::pick;
 use squall_protocol::session::ConflictExtends;
 use squall_sim::fault::families::families;
@@ -90,6 +91,17 @@ fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
         refusal: pick(random, &[RefusalCode::InvalidClient, RefusalCode::UnauthorizedClient, RefusalCode::ServerError]),
         ..service()
     };
+    // Whoever minds no cursor has to hide for a while what he has handed out.
+    let (cursor, pool_redelivery) = pick(
+        random,
+        &[
+            (Cursor::SkipsSeen, Redelivery::AtOnce),
+            (Cursor::SkipsSeen, Redelivery::AtOnce),
+            (Cursor::Ignored, Redelivery::After(seconds(60))),
+        ],
+    );
+    let cancel_timeout = pick(random, &[seconds(60), seconds(300), seconds(300)]);
+    let service = server::Parameters { cursor, pool_redelivery, cancel_timeout, ..service };
     Parameters { runners, service }
 }
 

@@ -26,6 +26,7 @@ use squall_sim::invariant::jobs::{
 };
 use squall_sim::invariant::leases::EffectUnderLease;
 use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
+use squall_sim::invariant::messages::AckedMessageHandled;
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use squall_sim::invariant::restarts::RestartsBounded;
@@ -163,7 +164,8 @@ impl Model for ActionsIdleRunner {
             Box::new(OfferedJobTaken { quiet_after: bounds::SETTLED, ..OfferedJobTaken::default() }),
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + Duration::from_secs(120) }),
-            Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
+            Box::new(LeasedJobRuns { bound: bounds::UNUSED_LEASE }),
+            Box::new(AckedMessageHandled { bound: bounds::handling(service) }),
             Box::new(SessionRegained { bound: bounds::RECONNECT, holders: Holders::Every }),
             Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),

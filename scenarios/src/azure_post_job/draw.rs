@@ -7,7 +7,7 @@ use squall_protocol::azure::server::{self, LATEST_VERSION, ProgressiveBackoff};
 use squall_protocol::distributed_task::server::{
     self as shared, Addresses, Encryption, OnLeaseExpiry, RefusalCode, ResultRule, SecondDelete,
 };
-use squall_protocol::queue::Redelivery;
+use squall_protocol::queue::{Cursor, Redelivery};
 use squall_protocol::random::pick;
 use squall_protocol::session::ConflictExtends;
 use squall_sim::fault::families::families;
@@ -78,6 +78,13 @@ fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
         ..likely.tasks
     };
     let progressive_backoff = pick(random, &[ProgressiveBackoff::On, ProgressiveBackoff::Off]);
+    // Whoever minds no cursor has to hide for a while what he has handed out.
+    let cursor = match tasks.pool_redelivery {
+        Redelivery::AtOnce => Cursor::SkipsSeen,
+        Redelivery::After(_) => pick(random, &[Cursor::SkipsSeen, Cursor::Ignored]),
+    };
+    let cancel_timeout = pick(random, &[seconds(60), seconds(300), seconds(300)]);
+    let tasks = shared::Parameters { cursor, cancel_timeout, ..tasks };
     Parameters { agents, service: server::Parameters { tasks, progressive_backoff, ..likely } }
 }
 

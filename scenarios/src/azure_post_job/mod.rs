@@ -25,6 +25,8 @@ use squall_sim::invariant::jobs::{
 };
 use squall_sim::invariant::leases::EffectUnderLease;
 use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
+use squall_sim::invariant::look_ups::LookUpsBounded;
+use squall_sim::invariant::messages::AckedMessageHandled;
 use squall_sim::invariant::offers::OfferedJobTaken;
 use squall_sim::invariant::progress::WorkNotHeldUp;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
@@ -227,6 +229,7 @@ impl Model for AzurePostJob {
             Box::new(ConnectedAgentGoesOn::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(RefusalsBounded::default()),
+            Box::new(LookUpsBounded::default()),
             Box::new(PeakToMeanBounded { settled: bounds::SETTLED, times: 10, small: bounds::clump(agents) }),
             Box::new(QueuedJobEnds {
                 bound: bounds::jobs_end(service, agents, workload.jobs.iter().map(Job::takes)),
@@ -235,7 +238,8 @@ impl Model for AzurePostJob {
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
             Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, ..OfferedJobTaken::default() }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + CANCEL_OVERTIME }),
-            Box::new(LeasedJobRuns { bound: Duration::from_secs(300) }),
+            Box::new(LeasedJobRuns { bound: bounds::UNUSED_LEASE }),
+            Box::new(AckedMessageHandled { bound: bounds::handling(service) }),
             Box::new(SessionRegained { bound: bounds::RECONNECT, holders: Holders::Every }),
             Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),

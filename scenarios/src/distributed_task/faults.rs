@@ -21,11 +21,18 @@ pub const TOKENS_REVOKED: &str = "tokens-revoked";
 pub const ACCESS_DENIED: &str = "access-denied";
 /// The pool does not know an agent for so many seconds.
 pub const AGENT_UNKNOWN: &str = "agent-unknown";
+/// The pool offers a busy agent up to so many jobs while it lasts, as if it were idle.
+pub const JOB_OVERLOOKED: &str = "job-overlooked";
 
 /// What is done to agents, and how much of it. A copy that lags behind catches up before an agent that asks three times,
 /// a minute apart, has to believe it.
-const TO_AGENTS: [(&str, RangeInclusive<i64>); 4] =
-    [(REGISTRATION_REFUSED, 0..=0), (TOKENS_REVOKED, 0..=0), (ACCESS_DENIED, 0..=0), (AGENT_UNKNOWN, 1..=100)];
+const TO_AGENTS: [(&str, RangeInclusive<i64>); 5] = [
+    (REGISTRATION_REFUSED, 0..=0),
+    (TOKENS_REVOKED, 0..=0),
+    (ACCESS_DENIED, 0..=0),
+    (AGENT_UNKNOWN, 1..=100),
+    (JOB_OVERLOOKED, 1..=2),
+];
 
 /// All of them, as plans may contain them.
 pub fn swarm(agents: &[String], fronts: &[&str]) -> Vec<SystemFamily> {
@@ -50,6 +57,10 @@ pub fn carry_out(world: &World, server: &Server, agents: BTreeMap<String, i64>) 
                 REGISTRATION_REFUSED => server.refuse_registration(*agent, fault.lasts, on_effect),
                 TOKENS_REVOKED => server.revoke_tokens(*agent, &on_effect),
                 ACCESS_DENIED => server.deny(*agent, Denial::AccessDenied, fault.lasts, on_effect),
+                JOB_OVERLOOKED => {
+                    let jobs = u32::try_from(fault.amount).unwrap_or(u32::MAX);
+                    server.overlook_jobs(*agent, jobs, fault.lasts, on_effect)
+                }
                 _ => {
                     let lasting = Duration::from_secs(fault.amount.unsigned_abs());
                     server.deny(*agent, Denial::AgentUnknown, lasting, on_effect)

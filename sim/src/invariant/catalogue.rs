@@ -12,6 +12,7 @@ use super::jobs::{
 use super::leases::EffectUnderLease;
 use super::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
+use super::look_ups::LookUpsBounded;
 use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::offers::OfferedJobTaken;
 use super::pools::{PoolReachesTarget, PoolWithinCapacity};
@@ -68,6 +69,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(RestartsBounded::default()),
         Box::new(RequestRateBounded::default()),
         Box::new(RefusalsBounded::default()),
+        Box::new(LookUpsBounded::default()),
         Box::new(PeakToMeanBounded::default()),
         Box::new(QueuedJobEnds::default()),
         Box::new(WaitingJobTaken::default()),

@@ -43,6 +43,7 @@ mod judge;
 pub mod leases;
 pub mod load;
 pub mod locks;
+pub mod look_ups;
 pub mod messages;
 pub mod offers;
 mod overlaps;

@@ -91,6 +91,7 @@ fn quiet_job(told: &[&Entry]) -> Option<QuietJob> {
             | Fact::LeaseRenewed { .. }
             | Fact::LeaseAnswered { .. }
             | Fact::LeaseReleased { .. }
+            | Fact::LookUpAnswered { .. }
             | Fact::StageBegan { .. }
             | Fact::StageEnded { .. } => {}
             _ => return None,
@@ -128,6 +129,7 @@ fn job_of(fact: &Fact) -> Option<&Job> {
         | Fact::LeaseAnswered { job, .. }
         | Fact::LeaseExpired { job, .. }
         | Fact::LeaseReleased { job, .. }
+        | Fact::LookUpAnswered { job, .. }
         | Fact::StageBegan { job, .. }
         | Fact::StageEnded { job, .. }
         | Fact::StageAlert { job, .. } => Some(job),

@@ -135,6 +135,9 @@ pub fn fact(fact: &Fact) -> String {
         Fact::LeaseExpired { job, attempt } => format!("the lease on {job} expires (attempt {attempt})"),
         Fact::LeaseReleased { job, attempt } => format!("the lease on {job} is released (attempt {attempt})"),
         Fact::SessionOpened { session, agent } => format!("{agent} gets session {session}"),
+        Fact::LookUpAnswered { job, attempt, what } => {
+            format!("{what} has been looked up for {job} (attempt {attempt})")
+        }
         Fact::SessionAnswered { session } => format!("the owner of session {session} has its answer"),
         Fact::SessionRefreshed { session } => format!("session {session} is refreshed"),
         Fact::SessionConflict { agent, live } => format!("{agent} is refused a session: {live} is live"),

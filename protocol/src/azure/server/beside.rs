@@ -10,23 +10,33 @@ use http::StatusCode;
 
 use super::{LATEST_VERSION, Parameters, ProgressiveBackoff};
 use crate::azure::wire::{
-    CUSTOMER_INTELLIGENCE, CustomerIntelligenceEvent, FEATURE_FLAGS, FeatureFlag, PACKAGES, flag,
+    CONNECTION_DATA_PATH, CUSTOMER_INTELLIGENCE, CustomerIntelligenceEvent, FEATURE_FLAGS, FeatureFlag, PACKAGES, flag,
 };
-use crate::distributed_task::server::call::{Call, bare, ok};
+use crate::distributed_task::server::call::{Call, bare, ok, receipted};
 use crate::distributed_task::server::failure::Failure;
 use crate::distributed_task::server::{Server, answer, discovery, path_of};
+use crate::facts::Fact;
+use crate::http::Receipt;
 
 pub(super) fn routes(parameters: &Arc<Parameters>) -> Router<Server> {
     let (tenant, location) = (path_of(&parameters.tasks.addresses.tenant), path_of(&parameters.location));
     let flags = parameters.clone();
     Router::new()
-        .route(&format!("{location}/_apis/connectionData"), get(discovery::connection_data))
+        .route(&format!("{location}/{CONNECTION_DATA_PATH}"), get(connection_data))
         .route(
             &format!("{tenant}/{FEATURE_FLAGS}/{{name}}"),
             get(move |server: Store<Server>, call: Call| feature_flag(server, call, flags)),
         )
         .route(&format!("{tenant}/{CUSTOMER_INTELLIGENCE}"), post(events))
         .route(&format!("{tenant}/{PACKAGES}/{{version}}"), get(package))
+}
+
+/// Where a service is. Who knows it need not ask again.
+async fn connection_data(Store(server): Store<Server>, call: Call) -> Response {
+    let receipt = server
+        .attempt_of(&call)
+        .map(|(job, attempt)| Receipt(Fact::LookUpAnswered { job, attempt, what: CONNECTION_DATA_PATH.to_owned() }));
+    receipted(discovery::connection_data().await, receipt)
 }
 
 async fn feature_flag(Store(server): Store<Server>, call: Call, parameters: Arc<Parameters>) -> Response {

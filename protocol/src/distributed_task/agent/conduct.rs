@@ -55,8 +55,8 @@ pub enum NotJson {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecondJob {
-    /// V1 asks about the first and then drops the second; V2 cancels the first. Either way the runner reports
-    /// itself online although a worker may be running.
+    /// V1 asks about the first and then drops the second, whose message is deleted all the same; V2 cancels the first.
+    /// Either way the runner reports itself online although a worker may be running.
     DropsOne,
     /// The second waits until the first has ended; the runner stays busy.
     WaitsForFirst,

@@ -237,8 +237,12 @@ impl Dispatcher {
     }
 
     async fn one(&self, dispatch: &Arc<Dispatch>, previous: Option<Arc<Dispatch>>) -> Result<TaskResult, Failure> {
-        if let Some(previous) = previous {
-            self.ensure_finished(dispatch, &previous).await?;
+        if let Some(previous) = previous
+            && let Err(failure) = self.ensure_finished(dispatch, &previous).await
+        {
+            // Whoever drops it is done with it: its message is deleted like that of any job.
+            dispatch.accepted.set(Some(true));
+            return Err(failure);
         }
         execute::execute(self, dispatch).await
     }

@@ -1,6 +1,6 @@
 //! Agents and their sessions in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::parameters::{BusyStatus, Encryption, Flow, IdlessDelete, Registered, Registration, SessionDelete};
-use super::state::{Agent, AgentId, Phase, Reported, State, Subject};
+use super::state::{Agent, AgentId, NO_JOB, Phase, Reported, State, Subject};
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
     AgentAuthorization, AgentLabel, AgentPublicKey, Property, TaskAgent, TaskAgentMessage, TaskAgentSession, property,
@@ -41,8 +41,10 @@ impl State {
             session_key: None,
             use_fips: false,
             reported: Reported::Online,
-            engaged: None,
+            engaged: BTreeSet::new(),
+            overlooked: Vec::new(),
             idle_since: None,
+            idle_before: 0,
             shown: (false, false),
             wake: Arc::new(Event::new()),
         };
@@ -104,7 +106,9 @@ impl State {
         self.tokens.revoke(&Subject::Agent(id), &OnEffect::untold());
         let agent = self.agents.remove(&id).ok_or(Failure::AgentNotFound)?;
         self.by_client.remove(&agent.client_id);
-        if let Some(job) = agent.engaged.filter(|job| self.jobs[job].phase == Phase::Offered(id)) {
+        for job in
+            agent.engaged.into_iter().filter(|job| self.jobs[job].phase == Phase::Offered(id)).collect::<Vec<_>>()
+        {
             self.offers.clear(&job);
             self.offer_ended(job, now);
         }
@@ -229,12 +233,23 @@ impl State {
     }
 
     /// Forgets a message because its receiver says so.
-    pub(super) fn acknowledge(&mut self, id: AgentId, message: i64) {
+    pub(super) fn acknowledge(&mut self, id: AgentId, number: i64) {
         if let Some(agent) = self.agents.get_mut(&id)
-            && agent.queue.remove(message).is_some()
+            && let Some(forgotten) = agent.queue.remove(number)
         {
-            let message = agent.message(message);
-            self.record(Fact::MessageAcked { message });
+            let message = agent.message(number);
+            self.record(Fact::MessageAcked { message: message.clone() });
+            // That an agent knows of an order to itself is all that the order is about.
+            if forgotten.about == NO_JOB {
+                self.record(Fact::MessageHandled { message });
+            }
+        }
+    }
+
+    /// What a message asked an agent for has been done.
+    pub(super) fn handled(&self, id: AgentId, number: i64) {
+        if let Some(agent) = self.agents.get(&id) {
+            self.record(Fact::MessageHandled { message: agent.message(number) });
         }
     }
 
@@ -283,22 +298,29 @@ impl State {
         self.agent_changed(session.agent, now);
     }
 
+    /// May an agent that counts among the idle ones be given a job?
+    pub(super) fn is_free(&self, id: AgentId, now: Timestamp) -> bool {
+        self.agents.get(&id).is_some_and(|agent| agent.shown == (true, false) || agent.is_overlooked(now))
+    }
+
     /// Shows an agent as it now is, and gives it work if it is idle.
     pub(super) fn agent_changed(&mut self, id: AgentId, now: Timestamp) {
         let online = self.sessions.of(&id).is_some();
         let State { agents, idle, idle_counter, parameters, ledger, .. } = self;
         let Some(agent) = agents.get_mut(&id) else { return };
         let says_busy = agent.reported == Reported::Busy && parameters.busy_status == BusyStatus::Counts;
-        let busy = agent.engaged.is_some() || says_busy;
-        let (pool, free) = (agent.pool, online && !busy);
+        let busy = !agent.engaged.is_empty() || says_busy;
+        let (pool, free) = (agent.pool, online && (!busy || agent.is_overlooked(now)));
         match (agent.idle_since, free) {
             (None, true) => {
-                *idle_counter += 1;
-                agent.idle_since = Some(*idle_counter);
-                idle.entry(pool).or_default().insert((*idle_counter, id));
+                // A busy one is taken for what it was before its job.
+                let since = if busy { agent.idle_before } else { *idle_counter + 1 };
+                *idle_counter = since.max(*idle_counter);
+                agent.idle_since = Some(since);
+                idle.entry(pool).or_default().insert((since, id));
             }
             (Some(since), false) => {
-                agent.idle_since = None;
+                (agent.idle_since, agent.idle_before) = (None, since);
                 idle.entry(pool).or_default().remove(&(since, id));
             }
             _ => {}
@@ -314,6 +336,20 @@ impl State {
 }
 
 impl Agent {
+    /// Is it given a job now although it has one?
+    fn is_overlooked(&self, now: Timestamp) -> bool {
+        self.overlooked.iter().any(|overlooked| overlooked.jobs > 0 && now < overlooked.until)
+    }
+
+    /// It was offered a job although it has one.
+    pub(super) fn was_overlooked(&mut self, now: Timestamp) {
+        let counting = self.overlooked.iter_mut().find(|overlooked| overlooked.jobs > 0 && now < overlooked.until);
+        if let Some(overlooked) = counting {
+            overlooked.jobs -= 1;
+            overlooked.on_effect.tell();
+        }
+    }
+
     /// The journal's name of a message in its queue.
     pub(super) fn message(&self, number: i64) -> facts::Message {
         format!("{}/{number}", self.name).into()

@@ -114,7 +114,7 @@ pub(crate) fn ok(body: &impl Serialize) -> Response {
 }
 
 /// An answer with what is true once it has arrived, if anything is.
-pub(super) fn receipted(mut answer: Response, receipt: Option<Receipt>) -> Response {
+pub(crate) fn receipted(mut answer: Response, receipt: Option<Receipt>) -> Response {
     if let Some(receipt) = receipt {
         answer.extensions_mut().insert(receipt);
     }

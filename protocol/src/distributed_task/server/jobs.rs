@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::parameters::{Acquire, AcquireReplay, Completion, Flow, JobSpec, OnLeaseExpiry, ResultRule};
-use super::state::{AgentId, Job, JobNumber, Outgoing, Phase, State, Subject};
+use super::state::{AgentId, Job, JobNumber, NO_JOB, Outgoing, Phase, State, Subject};
 use crate::deadlines::after;
 use crate::distributed_task::wire::{
     AgentRefreshMessage, JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type,
@@ -14,9 +14,6 @@ use crate::facts::{self, Fact};
 use crate::http::Receipt;
 use crate::lease::{Fencing, NoLease};
 use crate::queue::Redelivery;
-
-/// What a message is about that is about no job: jobs are numbered from 1.
-const NO_JOB: JobNumber = 0;
 
 /// Who reports or renews, and what he presents.
 #[derive(Clone, Debug)]
@@ -47,6 +44,8 @@ impl State {
             attempt: 0,
             lock: 0,
             request: Uuid::nil(),
+            offered_by: 0,
+            cancelled_by: None,
             cancel_requested: false,
             queued_at: now,
             finished_at: None,
@@ -67,6 +66,11 @@ impl State {
             let job = self.waiting.get(&pool).and_then(|waiting| waiting.first().copied());
             let agent = self.idle.get(&pool).and_then(|idle| idle.first().map(|(_, agent)| *agent));
             let (Some(job), Some(agent)) = (job, agent) else { return };
+            // It may have been there only for as long as what it has was overlooked.
+            if !self.is_free(agent, now) {
+                self.agent_changed(agent, now);
+                continue;
+            }
             self.waiting.entry(pool).or_default().remove(&job);
             self.offer(job, agent, now);
         }
@@ -83,7 +87,10 @@ impl State {
         let until = after(now, self.parameters.assignment_life);
         self.offers.set(number, until);
         let Some(agent) = self.agents.get_mut(&id) else { return };
-        agent.engaged = Some(number);
+        if !agent.engaged.is_empty() {
+            agent.was_overlooked(now);
+        }
+        agent.engaged.insert(number);
         let (agent_name, speaks) = (agent.name.clone(), agent.speaks);
         self.record(Fact::JobOffered { job: name, attempt, agent: agent_name });
         let (kind, body, redelivery) = match speaks {
@@ -96,7 +103,10 @@ impl State {
                 (message_type::RUNNER_JOB_REQUEST, json(&body), Redelivery::After(self.parameters.redelivery))
             }
         };
-        self.send(id, Outgoing { about: number, kind, body }, redelivery);
+        let message = self.send(id, Outgoing { about: number, kind, body }, redelivery);
+        if let (Some(job), Some(message)) = (self.jobs.get_mut(&number), message) {
+            job.offered_by = message;
+        }
         self.agent_changed(id, now);
     }
 
@@ -110,12 +120,14 @@ impl State {
         Ok(())
     }
 
-    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) {
-        let Some(agent) = self.agents.get_mut(&id) else { return };
+    /// Puts a message into an agent's queue. Returns its number, if there is such an agent.
+    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) -> Option<i64> {
+        let agent = self.agents.get_mut(&id)?;
         let number = agent.queue.push(message, redelivery);
         agent.wake.notify(usize::MAX);
         let (message, agent) = (agent.message(number), Some(agent.name.clone()));
         self.record(Fact::MessageQueued { message, agent });
+        Some(number)
     }
 
     /// Takes an offer (acquirejob).
@@ -170,7 +182,7 @@ impl State {
         self.offers.clear(&number);
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.phase = Phase::Leased(id);
-        let (name, attempt, lock) = (job.name.clone(), job.attempt, job.lock);
+        let (name, attempt, lock, offered_by) = (job.name.clone(), job.attempt, job.lock, job.offered_by);
         let Ok(lease) = self.leases.grant(number, id, lock, now) else { return };
         let Some(agent) = self.agents.get_mut(&id) else { return };
         let agent_name = agent.name.clone();
@@ -180,12 +192,14 @@ impl State {
             acked.extend(gone.into_iter().map(|(id, _)| agent.message(id)));
         }
         self.record(Fact::LeaseGranted { job: name, attempt, agent: agent_name, until: lease.until });
+        self.handled(id, offered_by);
         for message in acked {
             self.record(Fact::MessageAcked { message });
         }
     }
 
-    /// The arrival of a job message is confirmed: it is not sent again.
+    /// The arrival of a job message is confirmed: it is not sent again. The job is nobody's yet, so the message is not
+    /// acknowledged: that the runner does by acquiring the job.
     pub(super) fn confirm(&mut self, id: AgentId, request: &str) -> Result<(), Failure> {
         let missing = || Failure::NothingToAcknowledge(request.into());
         let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
@@ -194,10 +208,8 @@ impl State {
         if job.phase != Phase::Offered(id) || job.attempt != attempt {
             return Err(missing());
         }
-        let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?;
-        let messages: Vec<i64> =
-            agent.queue.iter().filter(|(_, message)| message.about == number).map(|(id, _)| id).collect();
-        messages.into_iter().for_each(|message| self.acknowledge(id, message));
+        let agent = self.agents.get_mut(&id).ok_or(Failure::AgentNotFound)?;
+        agent.queue.remove_where(|message| message.about == number);
         Ok(())
     }
 
@@ -299,11 +311,18 @@ impl State {
     fn close(&mut self, number: JobNumber, result: TaskResult, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         let (name, attempt, phase) = (job.name.clone(), job.attempt, job.phase);
+        let (offered_by, cancelled_by) = (job.offered_by, job.cancelled_by.take());
         job.phase = Phase::Closed(result);
         job.finished_at = Some(now);
         self.offers.clear(&number);
         if self.leases.revoke(&number).is_some() {
             self.record(Fact::LeaseReleased { job: name, attempt });
+        }
+        // Nothing is left to be done about it.
+        match phase {
+            Phase::Offered(id) => self.handled(id, offered_by),
+            Phase::Leased(id) => cancelled_by.into_iter().for_each(|message| self.handled(id, message)),
+            Phase::Queued | Phase::Closed(_) => {}
         }
         match phase {
             Phase::Offered(id) | Phase::Leased(id) => self.disengage(number, id, now),
@@ -319,9 +338,7 @@ impl State {
     fn disengage(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
         let Some(agent) = self.agents.get_mut(&id) else { return };
         agent.queue.remove_where(|message| message.about == number);
-        if agent.engaged == Some(number) {
-            agent.engaged = None;
-        }
+        agent.engaged.remove(&number);
         self.agent_changed(id, now);
     }
 
@@ -373,7 +390,10 @@ impl State {
                     _ => self.parameters.pool_redelivery,
                 };
                 let message = Outgoing { about: number, kind: message_type::JOB_CANCELLATION, body: json(&body) };
-                self.send(id, message, redelivery);
+                let message = self.send(id, message, redelivery);
+                if let Some(job) = self.jobs.get_mut(&number) {
+                    job.cancelled_by = message;
+                }
             }
             Phase::Queued | Phase::Offered(_) => {
                 self.record(Fact::JobGivenUp { job: name, attempt });

@@ -47,10 +47,10 @@ pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
 
 use self::authorization::Denied;
 use self::failure::{Failure, Part};
-use self::state::{State, Subject};
+use self::state::{Overlooked, State, Subject};
 use crate::clock::Clock;
 use crate::effect::OnEffect;
-use crate::facts::Ledger;
+use crate::facts::{self, Ledger};
 use crate::random::Random;
 
 /// The server with its store. Clones share the store, which survives a restart of whoever serves the [`Server::router`].
@@ -177,6 +177,27 @@ impl Server {
         })
     }
 
+    /// For so long the pool offers the agent up to so many jobs as if it had none, as a copy does that lags behind
+    /// (actions/runner#4670). `on_effect` hears of each offer of a job to an agent that has one.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn overlook_jobs(
+        &self,
+        agent_id: i64,
+        jobs: u32,
+        lasting: Duration,
+        on_effect: OnEffect,
+    ) -> Result<(), UnknownName> {
+        self.with(|state, now| {
+            let agent = state.agents.get_mut(&agent_id).ok_or(UnknownName::Agent)?;
+            let until = crate::deadlines::after(now, lasting);
+            agent.overlooked.push(Overlooked { jobs, until, on_effect });
+            state.agent_changed(agent_id, now);
+            Ok(())
+        })
+    }
+
     /// Makes every token of an agent invalid: its next call is answered 401, and `on_effect` hears of it.
     ///
     /// # Errors
@@ -223,6 +244,14 @@ impl Server {
     /// [`Failure::Unauthorized`].
     pub(crate) fn authenticate(&self, call: &call::Call) -> Result<(), Failure> {
         self.with(|state, now| state.caller(call, now).map(drop))
+    }
+
+    /// The attempt of a job for which somebody calls, if his token is that of one.
+    pub(crate) fn attempt_of(&self, call: &call::Call) -> Option<(facts::Job, u32)> {
+        self.with(|state, now| match state.caller(call, now) {
+            Ok(Subject::Attempt(number, attempt)) => state.jobs.get(&number).map(|job| (job.name.clone(), attempt)),
+            _ => None,
+        })
     }
 
     /// What it was started with.

@@ -13,6 +13,7 @@ use super::parameters::{Denial, Encryption, Flow, JobSpec, Parameters, Policy};
 use crate::deadlines::Deadlines;
 use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::wire::{TaskResult, token_number};
+use crate::effect::OnEffect;
 use crate::facts::{self, Fact, Ledger};
 use crate::jwt::PublicKey;
 use crate::lease::LeaseTable;
@@ -26,6 +27,9 @@ pub(super) type AgentId = i64;
 
 /// A job's number; the pool's request for it has the same.
 pub(super) type JobNumber = i64;
+
+/// What a message is about that is about no job: jobs are numbered from 1.
+pub(super) const NO_JOB: JobNumber = 0;
 
 /// Whom a token speaks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,14 +71,26 @@ pub(super) struct Agent {
     pub(super) session_key: Option<SessionKey>,
     pub(super) use_fips: bool,
     pub(super) reported: Reported,
-    /// The job that it was offered or has.
-    pub(super) engaged: Option<JobNumber>,
+    /// The jobs that it was offered or has: one, unless the pool overlooked it.
+    pub(super) engaged: BTreeSet<JobNumber>,
+    /// How often the pool overlooks what it has.
+    pub(super) overlooked: Vec<Overlooked>,
     /// Its place among the idle ones.
     pub(super) idle_since: Option<u64>,
+    /// The last place that it had there.
+    pub(super) idle_before: u64,
     /// Online and busy, as last shown.
     pub(super) shown: (bool, bool),
     /// Wakes its polls.
     pub(super) wake: Arc<Event>,
+}
+
+/// The pool offers an agent so many jobs, until then, as if it had none.
+pub(super) struct Overlooked {
+    pub(super) jobs: u32,
+    pub(super) until: Timestamp,
+    /// Hears of each of these offers.
+    pub(super) on_effect: OnEffect,
 }
 
 /// How far a job is.
@@ -105,6 +121,10 @@ pub(super) struct Job {
     pub(super) lock: u64,
     /// The broker's name for the present offer.
     pub(super) request: Uuid,
+    /// The number of the message that makes the present offer.
+    pub(super) offered_by: i64,
+    /// The number of the message that asks its agent to end it.
+    pub(super) cancelled_by: Option<i64>,
     pub(super) cancel_requested: bool,
     pub(super) queued_at: Timestamp,
     pub(super) finished_at: Option<Timestamp>,

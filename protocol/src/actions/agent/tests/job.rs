@@ -77,6 +77,9 @@ fn a_second_job_is_dropped_in_v1_and_the_runner_says_it_is_online() {
     assert_eq!(real.ran().len(), 1);
     assert_eq!(real.asked("DELETE messages").len(), 2);
     assert_eq!(real.asked("GET messages").last().unwrap().query["status"], "Online");
+    let flipped = Bench::new(put_back("second-job"), script).v1().jobs(Jobs::lasting(secs(200)));
+    flipped.run(secs(150));
+    assert_eq!((flipped.ran().len(), flipped.asked("DELETE messages").len()), (1, 2));
     let repaired = Bench::new(Choices::hardened(), script).v1().jobs(Jobs::lasting(secs(200)));
     repaired.run(secs(150));
     assert_eq!(repaired.asked("GET messages").last().unwrap().query["status"], "Busy");

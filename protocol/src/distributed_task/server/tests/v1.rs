@@ -130,6 +130,65 @@ async fn a_busy_agent_gets_no_job_if_its_status_counts() {
 }
 
 #[tokio::test]
+async fn a_busy_agent_is_offered_another_job_where_the_pool_overlooks_its_first() {
+    for (jobs, phases) in [(0, ["leased", "queued", "queued"]), (1, ["leased", "offered", "queued"])] {
+        let bench = Bench::upstream();
+        let (member, session) = bench.v1("a").await;
+        bench.queue("j1");
+        let (_, job) = take(&bench, &member, session).await;
+        patch(&bench, &member, job["requestId"].as_i64().unwrap(), json!({})).await.expect(200);
+        let (count, told) = crate::effect::counted();
+        let minute = Duration::from_secs(60);
+        bench.server.overlook_jobs(member.is.agent_id, jobs, minute, told).unwrap();
+        bench.queue("j2");
+        bench.queue("j3");
+        assert_eq!([0, 1, 2].map(|job| bench.phase(job)), phases);
+        assert_eq!(count(), u64::from(jobs));
+        let shown_idle = |fact: &Fact| matches!(fact, Fact::AgentShown { online: true, busy: false, .. });
+        assert_eq!(bench.count(shown_idle), 1, "what is shown is what the agent has");
+    }
+}
+
+#[tokio::test]
+async fn what_is_overlooked_ends() {
+    let bench = Bench::upstream();
+    let (member, session) = bench.v1("a").await;
+    bench.queue("j1");
+    let (_, job) = take(&bench, &member, session).await;
+    patch(&bench, &member, job["requestId"].as_i64().unwrap(), json!({})).await.expect(200);
+    let minute = Duration::from_secs(60);
+    bench.server.overlook_jobs(member.is.agent_id, 1, minute, OnEffect::untold()).unwrap();
+    bench.clock.advance(60);
+    bench.queue("j2");
+    assert_eq!(bench.phase(1), "queued");
+    assert!(bench.server.overlook_jobs(99, 1, minute, OnEffect::untold()).is_err());
+}
+
+#[tokio::test]
+async fn the_message_of_a_job_is_handled_when_the_job_is_leased() {
+    let bench = Bench::upstream();
+    let (member, session) = bench.v1("a").await;
+    bench.queue("j");
+    let (message, job) = take(&bench, &member, session).await;
+    let told = || {
+        let of = |fact: &Fact| match fact {
+            Fact::MessageAcked { message } => Some(("acked", message.to_string())),
+            Fact::MessageHandled { message } => Some(("handled", message.to_string())),
+            _ => None,
+        };
+        bench.facts(of)
+    };
+    bench.delete(&format!("{MESSAGES}/{message}?sessionId={session}"), &member.token).await.expect(204);
+    assert_eq!(told(), [("acked", "a/1".to_owned())]);
+    patch(&bench, &member, job["requestId"].as_i64().unwrap(), json!({})).await.expect(200);
+    bench.server.cancel_job("j").unwrap();
+    assert_eq!(told()[1..], [("handled", "a/1".to_owned())]);
+    let finish = json!({ "finishTime": "2023-11-14T22:13:20Z", "result": "canceled" });
+    patch(&bench, &member, job["requestId"].as_i64().unwrap(), finish).await.expect(200);
+    assert_eq!(told()[2..], [("handled", "a/2".to_owned())]);
+}
+
+#[tokio::test]
 async fn another_agent_cannot_act_on_a_lease() {
     let bench = Bench::upstream();
     let (member, session) = bench.v1("a").await;
