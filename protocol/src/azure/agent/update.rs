@@ -74,9 +74,10 @@ async fn download(station: &Station, version: &str) -> Result<(), Failure> {
     successful(station.vss().send(&call).await?).map(drop)
 }
 
-/// The next process is the new version.
+/// The next process is the new version, even after a loss of power: the order may come again, and must find it done.
 fn put_in_place(station: &Station, version: &str) -> Updated {
-    match station.disk.write(VERSION_FILE, version.as_bytes()) {
+    let written = station.disk.write(VERSION_FILE, version.as_bytes());
+    match written.and_then(|()| station.disk.sync(VERSION_FILE)) {
         Ok(()) => Updated::Ready,
         Err(error) => {
             tracing::warn!("Unable to put version {version} in place: {error}");
