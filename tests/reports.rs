@@ -12,11 +12,11 @@ use squall_sim::trial;
 
 use squall::actions_idle_runner::ActionsIdleRunner;
 
-const REPLAY: &str = "squall replay actions-idle-runner 0 --variant upstream";
+const REPLAY: &str = "squall replay actions-idle-runner 1 --variant upstream";
 
 fn reported(told: fn(&Report<'_>) -> String) -> (Case, String) {
     let scenario = &ActionsIdleRunner;
-    let case = Scenario::generate(scenario, 0, "upstream");
+    let case = Scenario::generate(scenario, 1, "upstream");
     let trial = trial::run(scenario, &case, Keep::Events).expect("it fits");
     assert!(trial.outcome.verdict.worst().is_some(), "a run that fails has more to show");
     let told = told(&Report { replay: REPLAY, scenario, case: &case, trial: &trial });
