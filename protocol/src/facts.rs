@@ -216,6 +216,17 @@ pub enum Fact {
     /// second of it in which most did.
     MinuteLoad { minute: u32, requests: u32, clients_in_busiest_second: u32 },
 
+    /// A client, named by its machine, waited for more than a minute for the next bytes of an answer: so many milliseconds,
+    /// until they came, it gave up, or the run ended.
+    ClientWaited { client: Agent, server: String, millis: u64 },
+    /// An answer that told a client to wait so many seconds before it asks again (Retry-After) arrived.
+    ClientToldToWait { client: Agent, server: String, seconds: u64 },
+    /// A client that was told to wait sent a request again, whatever it asks for.
+    ClientAskedAgain { client: Agent },
+    /// A process of a client made a call again that had failed, so many nanoseconds after it had: by trouble of the
+    /// transport, by a time-out of its own, or with 429 or 5xx. `told` is the wait in seconds that it was told, if it was.
+    CallRepeated { client: Agent, call: String, after_ns: u64, told: Option<u64> },
+
     /// A fact of somebody's own.
     Custom { kind: String, subject: String, detail: String },
 }

@@ -37,6 +37,7 @@ pub use squall_sim::invariant::leases::*;
 pub use squall_sim::invariant::load::*;
 pub use squall_sim::invariant::locks::*;
 pub use squall_sim::invariant::messages::*;
+pub use squall_sim::invariant::patience::*;
 pub use squall_sim::invariant::queue::*;
 pub use squall_sim::invariant::restarts::*;
 pub use squall_sim::invariant::sessions::*;

@@ -1,5 +1,6 @@
 //! A world: nodes, the network between them, a journal and a trace, all drawn from one seed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::fault::inject::SystemFaults;
 use crate::gateway::Rules;
-use crate::http::Receipts;
+use crate::http::{Receipts, Waits};
 use crate::invariant::History;
 use crate::journal::{Entry, Journal, NodeLedger};
 use crate::kernel::{Halt, Kernel, ProcessId, Sleep};
@@ -80,6 +81,9 @@ pub(crate) struct Inner {
     pub(crate) nodes: OneThread<Vec<Arc<NodeState>>>,
     pub(crate) rules: Rules,
     pub(crate) receipts: Receipts,
+    pub(crate) waits: Waits,
+    /// The machines that were told to wait and have sent nothing since.
+    told_to_wait: OneThread<BTreeSet<NodeId>>,
     services: OneThread<Vec<Service>>,
     pub(crate) system_faults: OneThread<SystemFaults>,
     meter: OneThread<Meter>,
@@ -104,6 +108,8 @@ impl World {
             nodes: OneThread::default(),
             rules,
             receipts: Receipts::default(),
+            waits: Waits::default(),
+            told_to_wait: OneThread::default(),
             services: OneThread::default(),
             system_faults: OneThread::default(),
             meter: OneThread::default(),
@@ -232,13 +238,25 @@ impl World {
         self.inner.nodes.borrow_mut().iter().find(|node| node.runs(process)).map_or(NodeId::WORLD, |node| node.id)
     }
 
-    pub(crate) fn next_request(&self, from: NodeId) -> u64 {
-        self.inner.meter.borrow_mut().seen(from, self.now());
+    pub(crate) fn next_request(&self, from: &Node) -> u64 {
+        self.inner.meter.borrow_mut().seen(from.id(), self.now());
+        let mut told = self.inner.told_to_wait.borrow_mut();
+        // Nearly always.
+        if !told.is_empty() && told.remove(&from.id()) {
+            from.ledger().record(Fact::ClientAskedAgain { client: from.name().into() });
+        }
         self.inner.requests.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn was_refused(&self, client: NodeId) {
         self.inner.meter.borrow_mut().refused(client, self.now());
+    }
+
+    /// An answer of a server told a machine to wait so many seconds.
+    pub(crate) fn was_told_to_wait(&self, client: &Node, server: &str, seconds: u64) {
+        self.inner.told_to_wait.borrow_mut().insert(client.id());
+        let (name, server) = (client.name().into(), server.to_owned());
+        client.ledger().record(Fact::ClientToldToWait { client: name, server, seconds });
     }
 
     pub(crate) fn count_exchange(&self) {
@@ -247,6 +265,7 @@ impl World {
 
     fn end(&self, halt: Halt) -> Ended {
         let inner = &self.inner;
+        inner.waits.end_all(self);
         for fact in inner.meter.borrow_mut().facts(&self.node_names()) {
             self.record(fact);
         }

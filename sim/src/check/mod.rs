@@ -49,6 +49,7 @@ use crate::explore::{Campaign, Run, Shard, Summary, explore};
 use crate::fault::SystemFamily;
 use crate::fault::families::families;
 use crate::invariant::endings::AgentOutlivesTrouble;
+use crate::invariant::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
 use crate::invariant::{Invariant, Kind, Rule, every_invariant};
 use crate::regressions::{self, Past};
 use crate::shrink::Budget;
@@ -326,8 +327,15 @@ fn cores() -> NonZeroUsize {
 
 /// What is ready to judge any journal. What only a campaign shows is for those who ask for it.
 fn ready() -> Vec<Arc<dyn Invariant>> {
-    // Whether an agent may leave it to its supervisor to start it again is for its author to say.
-    let usual = |it: &dyn Invariant| it.kind() != Kind::Sometimes && it.name() != AgentOutlivesTrouble::NAME;
+    // Whether an agent may leave it to its supervisor to start it again, and how patient it is, is for its author to say.
+    let of_design = [
+        AgentOutlivesTrouble::NAME,
+        SilenceBounded::NAME,
+        RetryAfterMinded::NAME,
+        RetryAfterBounded::NAME,
+        WaitsDiffer::NAME,
+    ];
+    let usual = |it: &dyn Invariant| it.kind() != Kind::Sometimes && !of_design.contains(&it.name());
     let judging = every_invariant().into_iter().filter(|invariant| usual(&**invariant));
     judging.map(Arc::from).collect()
 }

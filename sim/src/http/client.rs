@@ -7,20 +7,22 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use squall_protocol::hyper_errors::transport_error;
-use squall_protocol::{Body, Http, TransportError};
+use squall_protocol::{Body, Fact, Http, TransportError};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use super::exchange::{Failed, H1};
 use super::pool::{Found, H2, Opening, Pool, ServerId};
 use super::receipts;
+use super::repeats::{self, Failed as FailedCall, Failures};
 use super::rt::ProcessExecutor;
+use super::waits::Waiting;
 use crate::kernel::{Kernel, ProcessId};
 use crate::net::{Alpn, ConnectError, Stream};
 use crate::node::Node;
@@ -29,16 +31,18 @@ use crate::trace::What;
 
 /// A new client for a process, whose connections end with it.
 pub(crate) fn http(node: &Node, process: ProcessId) -> Http {
-    let client = Arc::new(Client { node: node.clone(), process, pool: OneThread::default() });
+    let (pool, failures) = (OneThread::default(), Failures::default());
+    let client = Arc::new(Client { node: node.clone(), process, pool, failures });
     node.world().inner.kernel.entrust(process, ClosedAtLast(client.clone()));
     BoxCloneSyncService::new(service_fn(move |request| client.clone().send(request)))
 }
 
 /// The client of one process.
 pub(super) struct Client {
-    node: Node,
+    pub(super) node: Node,
     process: ProcessId,
     pub(super) pool: OneThread<Pool>,
+    failures: Failures,
 }
 
 /// Closes a client's connections when its process ends.
@@ -59,13 +63,14 @@ impl Client {
 
     async fn send(self: Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, TransportError> {
         self.kernel().step();
-        let mut told = Told::sent(&self.node, &request);
+        let mut told = Told::sent(&self, &request);
         let Some(authority) = request.uri().authority() else {
             let error = Err(TransportError::Protocol(format!("{} names no host", request.uri())));
             told.ended(&error);
             return error;
         };
         let server = self.pool.borrow_mut().server(authority);
+        let waiting = Waiting::begin(&self, server);
         // What is rare is boxed, so that the others do not carry its size: fleets have thousands of them under way.
         let answer = match request.version() {
             Version::HTTP_2 => Box::pin(self.send_h2(request, server)).await,
@@ -81,6 +86,7 @@ impl Client {
                 }
             }
         };
+        drop(waiting);
         told.ended(&answer);
         answer.map(|response| receipts::arriving(response, &self.node))
     }
@@ -138,8 +144,10 @@ impl Client {
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    let kernel = self.kernel().clone();
-                    return Ok(response.map(|incoming| H2Body { incoming, kernel }.boxed_unsync()));
+                    let client = self.clone();
+                    return Ok(
+                        response.map(|incoming| H2Body { incoming, client, server, waiting: None }.boxed_unsync())
+                    );
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => {
@@ -190,43 +198,69 @@ impl Client {
     }
 }
 
-/// Tells the trace of one request, to its end.
+/// Tells the trace of one request, to its end, and the journal of what came of it.
 struct Told<'a> {
-    node: &'a Node,
+    client: &'a Client,
     id: u64,
+    method: Method,
+    uri: Uri,
     open: bool,
 }
 
 impl<'a> Told<'a> {
-    fn sent(node: &'a Node, request: &Request<Body>) -> Self {
-        let id = node.world().next_request(node.id());
-        let told = Self { node, id, open: true };
+    fn sent(client: &'a Client, request: &Request<Body>) -> Self {
+        let id = client.node.world().next_request(&client.node);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        if let Some((call, failed)) = client.failures.again(&method, &uri) {
+            let after_ns = client.node.world().now().since(failed.at).as_nanos() as u64;
+            let fact = Fact::CallRepeated { client: client.node.name().into(), call, after_ns, told: failed.told };
+            client.node.ledger().record(fact);
+        }
+        let told = Self { client, id, method, uri, open: true };
         told.note(|id| What::RequestSent {
             id,
-            to: request.uri().authority().map(ToString::to_string).unwrap_or_default(),
-            method: request.method().to_string(),
-            path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            to: told.uri.authority().map(ToString::to_string).unwrap_or_default(),
+            method: told.method.to_string(),
+            path: told.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         });
         told
     }
 
     fn ended(&mut self, answer: &Result<Response<Body>, TransportError>) {
         self.open = false;
+        let node = &self.client.node;
         match answer {
             Ok(response) => {
-                self.node.world().count_exchange();
+                node.world().count_exchange();
                 if response.status() == StatusCode::UNAUTHORIZED {
-                    self.node.world().was_refused(self.node.id());
+                    node.world().was_refused(node.id());
                 }
                 self.note(|id| What::Answered { id, status: response.status().as_u16() });
+                if repeats::is_trouble(response.status()) {
+                    let told = repeats::told(response.headers());
+                    if let Some(seconds) = told {
+                        let server = self.uri.host().unwrap_or_default();
+                        node.world().was_told_to_wait(node, server, seconds);
+                    }
+                    self.failed(told);
+                }
             }
-            Err(error) => self.note(|id| What::RequestFailed { id, error: error.to_string() }),
+            Err(error) => {
+                self.note(|id| What::RequestFailed { id, error: error.to_string() });
+                self.failed(None);
+            }
         }
     }
 
+    fn failed(&self, told: Option<u64>) {
+        let at = self.client.node.world().now();
+        self.client.failures.add(&self.method, &self.uri, FailedCall { at, told });
+    }
+
     fn note(&self, what: impl FnOnce(u64) -> What) {
-        let world = self.node.world();
-        world.inner.trace.note(world.now(), self.node.id(), || what(self.id));
+        let node = &self.client.node;
+        let world = node.world();
+        world.inner.trace.note(world.now(), node.id(), || what(self.id));
     }
 }
 
@@ -234,6 +268,7 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         if self.open {
             self.note(|id| What::RequestDropped { id });
+            self.failed(None);
         }
     }
 }
@@ -241,7 +276,9 @@ impl Drop for Told<'_> {
 /// A body of an HTTP/2 answer; its errors are the transport's.
 struct H2Body {
     incoming: Incoming,
-    kernel: Arc<Kernel>,
+    client: Arc<Client>,
+    server: ServerId,
+    waiting: Option<Waiting>,
 }
 
 impl http_body::Body for H2Body {
@@ -253,8 +290,13 @@ impl http_body::Body for H2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, TransportError>>> {
         // It tells its error as often as it is asked.
-        self.kernel.step();
-        let read = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.client.kernel().step();
+        let this = &mut *self;
+        let read = Pin::new(&mut this.incoming).poll_frame(cx);
+        match read {
+            Poll::Pending => drop(this.waiting.get_or_insert_with(|| Waiting::begin(&this.client, this.server))),
+            Poll::Ready(_) => this.waiting = None,
+        }
         read.map(|frame| frame.map(|read| read.map_err(|error| transport_error(&error))))
     }
 

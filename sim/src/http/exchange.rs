@@ -20,6 +20,7 @@ use squall_protocol::{Body, TransportError};
 
 use super::client::Client;
 use super::pool::ServerId;
+use super::waits::Waiting;
 use crate::net::{ConnectionKey, Net, Side, Stream};
 use crate::one_thread::OneThread;
 
@@ -183,11 +184,12 @@ struct Driven {
     carried: Option<(H1, Home)>,
     /// Why the connection broke. What it had read before still comes first.
     broken: Option<TransportError>,
+    waiting: Option<Waiting>,
 }
 
 impl Driven {
     fn body(incoming: Incoming, connection: H1, home: Home) -> Body {
-        let mut body = Self { incoming, carried: Some((connection, home)), broken: None };
+        let mut body = Self { incoming, carried: Some((connection, home)), broken: None, waiting: None };
         if body.incoming.is_end_stream() {
             body.give_back();
         }
@@ -234,13 +236,15 @@ impl http_body::Body for Driven {
             Poll::Ready(Some(frame)) => Some(frame.map_err(|error| why(transport_error(&error)))),
             Poll::Ready(None) => None,
             Poll::Pending => match &this.carried {
-                Some((connection, _)) => {
+                Some((connection, home)) => {
                     connection.bell.release();
+                    this.waiting.get_or_insert_with(|| Waiting::begin(&home.client, home.server));
                     return Poll::Pending;
                 }
                 None => Some(Err(why(TransportError::ClosedEarly))),
             },
         };
+        this.waiting = None;
         if this.incoming.is_end_stream() || frame.is_none() {
             this.give_back();
         }

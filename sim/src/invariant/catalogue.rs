@@ -15,6 +15,7 @@ use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::look_ups::LookUpsBounded;
 use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::offers::OfferedJobTaken;
+use super::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
 use super::pools::{PoolReachesTarget, PoolWithinCapacity};
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
@@ -71,6 +72,10 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(RefusalsBounded::default()),
         Box::new(LookUpsBounded::default()),
         Box::new(PeakToMeanBounded::default()),
+        Box::new(SilenceBounded::default()),
+        Box::new(RetryAfterMinded::default()),
+        Box::new(RetryAfterBounded::default()),
+        Box::new(WaitsDiffer::default()),
         Box::new(QueuedJobEnds::default()),
         Box::new(WaitingJobTaken::default()),
         Box::new(OfferedJobTaken::default()),

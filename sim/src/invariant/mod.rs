@@ -47,6 +47,7 @@ pub mod look_ups;
 pub mod messages;
 pub mod offers;
 mod overlaps;
+pub mod patience;
 pub mod pools;
 pub mod progress;
 pub mod queue;

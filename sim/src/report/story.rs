@@ -85,6 +85,8 @@ impl Teller<'_> {
                 let text = "every fault is over".to_owned();
                 self.lines.push(Line { at: event.at, node: event.node, text, series: None, about: Vec::new() });
             }
+            // A request that is sent tells of itself.
+            What::Fact { fact: Fact::ClientAskedAgain { .. } | Fact::CallRepeated { .. } } => {}
             // Sums over the whole run, written at its end: for invariants, not for readers.
             What::Fact { fact: Fact::ClientLoad { .. } | Fact::ClientRefused { .. } | Fact::MinuteLoad { .. } } => {}
             What::Fact { fact } => self.fact(event, fact),

@@ -193,6 +193,14 @@ pub fn fact(fact: &Fact) -> String {
             format!("{job} uses {artifact} with digest {digest}, published was {published}")
         }
         Fact::ArtifactMissed { artifact, job } => format!("{job} ends without {artifact}"),
+        Fact::ClientWaited { client, server, millis } => {
+            format!("{client} has waited for bytes of {server} for {}", duration(Duration::from_millis(*millis)))
+        }
+        Fact::ClientToldToWait { client, server, seconds } => format!("{server} tells {client} to wait {seconds} s"),
+        Fact::ClientAskedAgain { client } => format!("{client} asks again after it was told to wait"),
+        Fact::CallRepeated { client, call, after_ns, .. } => {
+            format!("{client} makes {call} again, {} after it failed", duration(Duration::from_nanos(*after_ns)))
+        }
         Fact::Custom { kind, subject, detail } => format!("{kind}: {subject} {detail}").trim_end().to_owned(),
         other => serde_json::to_string(other).expect("facts are plain data"),
     }
