@@ -83,11 +83,13 @@ pub struct FullJitter {
     retries: u32,
 }
 
-/// First step and largest wait of [`FullJitter`]. The first one spreads a fleet that lost its server in one instant; the cap is also the most that Retry-After can ask for.
+/// First step of [`FullJitter`]: it spreads a fleet that lost its server in one instant.
 const FULL_JITTER_BASE: Duration = Duration::from_secs(5);
-const FULL_JITTER_CAP: Duration = Duration::from_secs(20);
 
 impl FullJitter {
+    /// The largest wait, which is also the most that Retry-After can ask for.
+    pub const CAP: Duration = Duration::from_secs(20);
+
     /// As many attempts as [`VssHttpRetry::ordinary`] makes.
     pub const fn ordinary() -> Self {
         Self { retries: RETRIES }
@@ -110,7 +112,7 @@ impl RetryPolicy for FullJitter {
             Outcome::Status { status, retry_after }
                 if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
             {
-                retry_after.unwrap_or_default().min(FULL_JITTER_CAP)
+                retry_after.unwrap_or_default().min(FullJitter::CAP)
             }
             Outcome::Transport(_) => Duration::ZERO,
             _ => return Decision::GiveUp,
@@ -118,7 +120,7 @@ impl RetryPolicy for FullJitter {
         if attempt.number > self.retries {
             return Decision::GiveUp;
         }
-        let most = (FULL_JITTER_BASE * 2u32.saturating_pow(attempt.number - 1)).min(FULL_JITTER_CAP);
+        let most = (FULL_JITTER_BASE * 2u32.saturating_pow(attempt.number - 1)).min(FullJitter::CAP);
         Decision::Retry(asked + random::uniform(random, Duration::ZERO..most))
     }
 }
@@ -200,6 +202,6 @@ mod tests {
         let outcome = Outcome::Status { status, retry_after: Some(Duration::from_secs(1_000_000)) };
         let asked = Attempt { number: 1, outcome, elapsed: Duration::ZERO };
         let Decision::Retry(wait) = decide(&mut FullJitter::ordinary(), asked, 3) else { panic!("gave up") };
-        assert!(wait >= FULL_JITTER_CAP && wait < FULL_JITTER_CAP + FULL_JITTER_BASE, "{wait:?}");
+        assert!(wait >= FullJitter::CAP && wait < FullJitter::CAP + FULL_JITTER_BASE, "{wait:?}");
     }
 }

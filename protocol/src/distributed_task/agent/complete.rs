@@ -71,7 +71,7 @@ async fn finish_with_rounds(dispatcher: &Dispatcher, dispatch: &Dispatch, result
             Err(failure) if round == ROUNDS => return Err(failure),
             Err(failure) => {
                 tracing::warn!("Failed to finish request {}: {failure}", dispatch.job.request_id);
-                station.line.clock.sleep(ROUND_PAUSE).await;
+                pause(&station.line, &station.conduct).await;
             }
         }
     }
@@ -168,6 +168,14 @@ async fn mark_timeline(dispatcher: &Dispatcher, dispatch: &Dispatch, result: Tas
     server.update_timeline(&dispatch.job.plan, dispatch.job.timeline.id, vec![record]).await
 }
 
+/// Waits between two rounds.
+async fn pause(line: &Line, conduct: &Conduct) {
+    match conduct.nested_retries {
+        NestedRetries::Multiplied => line.clock.sleep(ROUND_PAUSE).await,
+        NestedRetries::OneLayer => _ = line.sleep_uniform(PATIENT_PAUSE).await,
+    }
+}
+
 /// A report of a job.
 pub(super) struct Report<'a> {
     line: &'a Line,
@@ -226,7 +234,7 @@ impl<'a> Report<'a> {
                 Err(failure) if is_final(&failure) || self.is_enough(rounds) => return Err(failure),
                 Err(failure) => {
                     tracing::warn!("Catch exception while attempting to report the end of the job: {failure}");
-                    self.pause().await;
+                    pause(self.line, self.conduct).await;
                 }
             }
         }
@@ -299,13 +307,6 @@ impl<'a> Report<'a> {
         match self.conduct.nested_retries {
             NestedRetries::Multiplied => rounds == ROUNDS,
             NestedRetries::OneLayer => self.line.mono() >= self.until,
-        }
-    }
-
-    async fn pause(&self) {
-        match self.conduct.nested_retries {
-            NestedRetries::Multiplied => self.line.clock.sleep(ROUND_PAUSE).await,
-            NestedRetries::OneLayer => _ = self.line.sleep_uniform(PATIENT_PAUSE).await,
         }
     }
 

@@ -3,12 +3,19 @@
 //!
 //! References are to issues of `actions/runner` unless another repository is named.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::distributed_task::auth::TokenTrouble;
 use crate::distributed_task::client::HttpRetries;
+use crate::distributed_task::http_retry::FullJitter;
 use crate::distributed_task::server::{Completion, Policy};
-use crate::{lease, session};
+use crate::http::Http;
+use crate::line::{Line, SharedRandom};
+use crate::random::Random;
+use crate::{lease, retry, session};
 
 /// The retry handler below every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,6 +313,16 @@ impl Conduct {
             },
             ..Policy::upstream()
         }
+    }
+
+    /// The line of a process. Where Retry-After is minded, all layers of retries mind it.
+    pub fn line(&self, clock: Arc<dyn Clock>, http: Http, random: Random) -> Line {
+        let random = SharedRandom::new(random);
+        let http = match self.http_retries {
+            HttpRetry::Vss => http,
+            HttpRetry::FullJitter => retry::minding(http, clock.clone(), random.clone(), FullJitter::CAP),
+        };
+        Line { clock, http, random }
     }
 
     /// The retry handler of a client.

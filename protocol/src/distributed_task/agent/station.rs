@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::distributed_task::auth::{self, Authenticate, FixedToken, Identity, TokenProvider};
 use crate::distributed_task::client::{BodyReading, Client, Pipeline};
 use crate::distributed_task::failure::{Failure, key};
-use crate::distributed_task::line::{Line, SharedRandom};
+use crate::distributed_task::line::Line;
 use crate::distributed_task::task_server::{SendTimeouts, TaskServer, Unread};
 use crate::distributed_task::wire::JobMessage;
 use crate::jwt::Signer;
@@ -86,7 +86,7 @@ impl Station {
     /// The agent that is configured on a machine.
     pub fn new(machine: Machine, conduct: Conduct, profile: Profile, configuration: Configuration) -> Self {
         let Configuration { settings, credentials, key } = configuration;
-        let line = Line { clock: machine.clock, http: machine.http, random: SharedRandom::new(machine.random) };
+        let line = conduct.line(machine.clock, machine.http, machine.random);
         let fips = credentials.data.is_fips();
         let signer = Arc::new(Signer::new(key, auth::algorithm(fips)));
         let identity = Identity {

@@ -11,7 +11,7 @@ use super::conduct::{Conduct, CrashReport, KillDeadline, OrphanedWorker, PipeEnd
 use crate::clock::{self, Mono};
 use crate::disk::Disk;
 use crate::distributed_task::failure::Failure;
-use crate::distributed_task::line::{Line, SharedRandom};
+use crate::distributed_task::line::Line;
 use crate::distributed_task::wire::JobMessage;
 use crate::distributed_task::wire::TaskResult;
 use crate::facts::{Job, Outcome};
@@ -56,7 +56,7 @@ pub fn name(job: &JobMessage) -> Job {
 
 /// A worker process. Its exit code is [`RESULT_CODES`] and the job's result, or anything else when it has none.
 pub async fn worker(machine: Machine, conduct: Conduct, mut parent: Box<dyn Parent>, work: &dyn Execute) -> i32 {
-    let line = Line { clock: machine.clock, http: machine.http, random: SharedRandom::new(machine.random) };
+    let line = conduct.line(machine.clock, machine.http, machine.random);
     let first = clock::timeout(&*line.clock, JOB_TIMEOUT, parent.receive()).await;
     let Ok(Some(ToWorker::NewJobRequest(job))) =
         first.map(|bytes| bytes.and_then(|bytes| ToWorker::from_bytes(&bytes)))
