@@ -22,7 +22,7 @@ choices! {
             because "jitter in nanoseconds, and a Retry-After that is minded however long it is"
             from "github/actions/client.go of 0.13.1"
     }
-    because "a Retry-After is minded however long it is"
+    because "waits are the same everywhere, and a Retry-After is minded however long it is"
     from "go-retryablehttp client.go, DefaultBackoff";
 
     /// An answer whose body cannot be read.
@@ -35,11 +35,11 @@ choices! {
     because "a body that is cut short ends the listener"
     from "#4285; SS common_client.go:59-77";
 
-    /// How long a poll may take.
+    /// How long a call may take, and a poll most of all.
     poll_timeout: PollTimeout {
-        /// As long as any call: 5 minutes, although the service answers within one.
+        /// Every call 5 minutes, and so do polls, although the service answers within one.
         upstream AsEveryCall,
-        /// A little longer than the service holds polls.
+        /// Every call a little longer than the service holds polls.
         hardened AsServiceHolds,
     }
     because "a poll into a black hole is noticed after five minutes, and five times so"

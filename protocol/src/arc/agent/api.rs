@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use super::Configuration;
 use super::failure::{Failure, Trouble};
-use crate::arc::choices::{AdminToken, BodyErrors, Choices, HttpRetries};
+use crate::arc::choices::{AdminToken, BodyErrors, Choices, HttpRetries, PollTimeout};
 use crate::arc::wire::{
     API, API_VERSION, AdminConnection, AdminRequest, Exception, Listed, REMOTE_AUTH, RUNNER_REGISTRATION,
     RegistrationToken, SCALE_SETS, ScaleSet, exception, registration_token_path,
@@ -26,6 +26,8 @@ use crate::retry::{self, Outcome, RetryPolicy, RetryableHttp, retry_after};
 
 /// What one attempt of a call may take, its body included (SS `common_client.go`).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// What the repaired listener grants a call: as long as the service holds polls, and some more.
+pub const HARDENED_CALL_TIMEOUT: Duration = Duration::from_secs(50 + 25);
 /// How long before its end an admin token is renewed, by the local clock (SS `client.go:977`).
 pub const RENEW_BEFORE: Duration = Duration::from_secs(60);
 /// The largest answer that is read.
@@ -70,7 +72,10 @@ struct Answered {
 }
 
 impl Api {
-    pub(super) fn new(line: Line, configuration: Configuration, choices: Choices) -> Self {
+    pub(super) fn new(mut line: Line, configuration: Configuration, choices: Choices) -> Self {
+        if choices.http_retries == HttpRetries::FullJitter {
+            line.http = retry::minding(line.http, line.clock.clone(), line.random.clone(), FullJitter::CAP);
+        }
         Self { line, configuration, choices, admin: Mutex::new(None) }
     }
 
@@ -91,11 +96,12 @@ impl Api {
             return Err(gave_up(Trouble::Status(head.status)));
         }
         let spent = self.line.mono().since(answered.sent);
-        let left = call.send_timeout.saturating_sub(spent);
+        let limit = self.limit();
+        let left = limit.saturating_sub(spent);
         let read = clock::timeout(&*self.line.clock, left, transport::read(body, MAX_BODY)).await;
         let body = match read {
             Ok(read) => read.map_err(|error| Failure::Body(error.into()))?,
-            Err(_) => return Err(Failure::Body(Trouble::TimedOut(call.send_timeout))),
+            Err(_) => return Err(Failure::Body(Trouble::TimedOut(limit))),
         };
         Ok(Reply { status: head.status, headers: head.headers, body, sent: sent.at, attempts: sent.attempts })
     }
@@ -113,9 +119,17 @@ impl Api {
                 }
             }
         };
-        match clock::timeout(&*self.line.clock, call.send_timeout, work).await {
+        match clock::timeout(&*self.line.clock, self.limit(), work).await {
             Ok(response) => response.map(|response| Answered { response, sent }),
             Err(clock::Timeout(limit)) => Err(Trouble::TimedOut(limit)),
+        }
+    }
+
+    /// What one attempt of a call may take.
+    fn limit(&self) -> Duration {
+        match self.choices.poll_timeout {
+            PollTimeout::AsEveryCall => CALL_TIMEOUT,
+            PollTimeout::AsServiceHolds => HARDENED_CALL_TIMEOUT,
         }
     }
 

@@ -23,13 +23,12 @@ use crate::clock;
 use crate::line::Line;
 use crate::supervise::Shutdown;
 
-pub use api::{CALL_TIMEOUT, RENEW_BEFORE};
+pub use api::{CALL_TIMEOUT, HARDENED_CALL_TIMEOUT, RENEW_BEFORE};
 pub use failure::{Failure, Trouble};
 pub use listen::IN_HAND;
 pub use scaler::SILENCE;
 pub use session::{
-    ATTEMPTS_PER_TOKEN, CREATION_PAUSE, CREATION_PAUSE_DRAWN, CREATION_RETRIES, HARDENED_POLL_TIMEOUT, TOKEN_ATTEMPTS,
-    TOKEN_PAUSE,
+    ATTEMPTS_PER_TOKEN, CREATION_PAUSE, CREATION_PAUSE_DRAWN, CREATION_RETRIES, TOKEN_ATTEMPTS, TOKEN_PAUSE,
 };
 
 /// Exit codes of a Go program.

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::api::{Api, CALL_TIMEOUT, Retries, decode, expect};
 use super::failure::Failure;
-use crate::arc::choices::{AckAnswer, CreateReplay, OnConflict, PollTimeout, QueueRefusal, Refresh, SessionGone};
+use crate::arc::choices::{AckAnswer, CreateReplay, OnConflict, QueueRefusal, Refresh, SessionGone};
 use crate::arc::wire::{IDEMPOTENCY_KEY, JOB_MESSAGES, Listed, MAX_CAPACITY, Message, SCALE_SETS, Session, exception};
 use crate::distributed_task::client::{Call, Reply};
 use crate::line::seconds;
@@ -18,8 +18,6 @@ pub const CREATION_RETRIES: u32 = 10;
 pub const CREATION_PAUSE: Duration = Duration::from_secs(30);
 /// The pause between them up to 0.7.0 (`getRandomDuration(30, 45)`).
 pub const CREATION_PAUSE_DRAWN: Range<Duration> = seconds(30..45);
-/// How long the service holds a poll, and what the repaired listener adds.
-pub const HARDENED_POLL_TIMEOUT: Duration = Duration::from_secs(50 + 25);
 /// How long the repaired listener waits between attempts with a new queue token, how many it makes with each, and how
 /// many in all.
 pub const TOKEN_PAUSE: Duration = Duration::from_secs(3);
@@ -71,17 +69,11 @@ impl<'a> MessageSession<'a> {
 
     /// The next message after the one of this number, if there is one.
     pub(super) async fn poll(&mut self, last: i64, capacity: u32) -> Result<Option<Message>, Failure> {
-        let limit = match self.api.choices.poll_timeout {
-            PollTimeout::AsEveryCall => CALL_TIMEOUT,
-            PollTimeout::AsServiceHolds => HARDENED_POLL_TIMEOUT,
-        };
         let answered = self
             .queue_call(About::Poll, |session| {
                 let cursor = if last > 0 { format!("?lastMessageId={last}") } else { String::new() };
                 let url = format!("{}{cursor}", session.message_queue_url);
-                let mut call = queue(Method::GET, url, session).header(MAX_CAPACITY, capacity.to_string());
-                call.send_timeout = limit;
-                call
+                queue(Method::GET, url, session).header(MAX_CAPACITY, capacity.to_string())
             })
             .await?;
         if answered.status == StatusCode::ACCEPTED {
