@@ -35,7 +35,8 @@ choices! {
         upstream FromZero,
         /// Where the part ends, if the server says that it is still the same object.
         hardened IfRange;
-        /// Where the part ends (`curl -C -`): curl sends no If-Range.
+        /// Where the part ends, whatever it is (`curl -C -`): curl sends no If-Range, and takes a part that has its full
+        /// length for whole. Nothing throws a part away, so what was put together wrongly stays.
         formerly Unvalidated
             because "a part is continued with the bytes of another object" from "curl src/tool_operate.c, lib/http.c"
     }

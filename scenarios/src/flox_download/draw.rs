@@ -34,7 +34,9 @@ pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
     let parameters = parameters(&mut streams.stream("parameters"));
     let workload = workload(&mut streams.stream("workload"), &parameters);
-    let plan = FaultPlan::generate(&swarm(&parameters), seed);
+    let transfer_ms = 1_000 * parameters.publisher.size_bytes / parameters.publisher.rate_bytes_per_s.max(1);
+    let moments_ms: Vec<u64> = workload.jobs.iter().flat_map(|job| job.moments_ms(transfer_ms)).collect();
+    let plan = FaultPlan::generate_near(&swarm(&parameters), &moments_ms, seed);
     Drawn { end: END, parameters, workload, plan }
 }
 

@@ -19,6 +19,7 @@ use squall_sim::invariant::Invariant;
 use squall_sim::invariant::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
 use squall_sim::invariant::coverage;
 use squall_sim::invariant::load::RequestRateBounded;
+use squall_sim::invariant::patience::SilenceBounded;
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
 /// The scenario.
@@ -103,6 +104,13 @@ pub struct Job {
     pub version: Option<String>,
 }
 
+impl Job {
+    /// When something happens to it unless it is disturbed: it is queued, and its file has come after so long.
+    fn moments_ms(&self, transfer_ms: u64) -> impl Iterator<Item = u64> + use<> {
+        [self.at_ms, self.at_ms + transfer_ms].into_iter()
+    }
+}
+
 impl Model for FloxDownload {
     type Choices = Choices;
     type Parameters = Parameters;
@@ -133,6 +141,7 @@ impl Model for FloxDownload {
             Box::new(NotGivenUpEarly { patience: PATIENCE }),
             Box::new(WantedArtifactArrives { bound: arrival(&parameters.publisher) }),
             Box::new(RequestRateBounded { per_minute: 240 }),
+            Box::new(SilenceBounded { bound: SILENCE }),
             Box::new(coverage::agent_killed()),
             Box::new(coverage::artifact_cut_off()),
             Box::new(coverage::artifact_used()),
@@ -149,5 +158,7 @@ fn arrival(publisher: &server::Parameters) -> Duration {
     Duration::from_secs(2 * publisher.size_bytes / publisher.rate_bytes_per_s.max(1)) + SILENCE_AND_PAUSE
 }
 
+/// 30 s without a byte, on a slow clock, and as much again: nobody waits for long in vain.
+const SILENCE: Duration = Duration::from_secs(60);
 /// 30 s without a byte, a minute of Retry-After, and what slow connections add to both.
 const SILENCE_AND_PAUSE: Duration = Duration::from_secs(120);

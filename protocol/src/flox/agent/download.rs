@@ -77,7 +77,9 @@ impl<'a> Download<'a> {
                 // The publisher may have replaced both.
                 expected = self.look_up.digest(version, random).await?;
                 if actual != expected {
-                    self.part.remove(&*self.disk);
+                    if self.choices.resume != Resume::Unvalidated {
+                        self.part.remove(&*self.disk);
+                    }
                     self.after(mismatch, random).await?;
                     continue;
                 }
