@@ -28,6 +28,7 @@ use squall_sim::invariant::leases::EffectUnderLease;
 use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use squall_sim::invariant::messages::AckedMessageHandled;
 use squall_sim::invariant::offers::OfferedJobTaken;
+use squall_sim::invariant::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use squall_sim::invariant::restarts::RestartsBounded;
 use squall_sim::invariant::sessions::{Holders, LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained};
@@ -156,6 +157,10 @@ impl Model for ActionsIdleRunner {
             Box::new(ConnectedAgentGoesOn::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(RefusalsBounded::default()),
+            Box::new(SilenceBounded::default()),
+            Box::new(RetryAfterMinded::default()),
+            Box::new(RetryAfterBounded::default()),
+            Box::new(WaitsDiffer::default()),
             Box::new(PeakToMeanBounded { settled: bounds::SETTLED, times: 10, small: bounds::clump(runners) }),
             Box::new(QueuedJobEnds {
                 bound: bounds::jobs_end(service, runners, workload.jobs.iter().map(Job::takes)),

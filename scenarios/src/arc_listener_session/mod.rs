@@ -23,6 +23,7 @@ use squall_sim::invariant::endings::{AgentOutlivesTrouble, NoAgentStoppedForGood
 use squall_sim::invariant::jobs::{AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, ReportedResultStays};
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::messages::{AckedMessageHandled, NoMessageLost};
+use squall_sim::invariant::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
 use squall_sim::invariant::pools::{PoolReachesTarget, PoolWithinCapacity};
 use squall_sim::invariant::queue::QueuedJobEnds;
 use squall_sim::invariant::restarts::{Counted, RestartsBounded};
@@ -146,6 +147,10 @@ impl Model for ArcListenerSession {
             Box::new(ShutdownInTime { bound: SHUTDOWN }),
             Box::new(RestartsBounded { starts: RESTARTS, counted: Counted::DespiteFaults, ..Default::default() }),
             Box::new(RequestRateBounded { per_minute: 300 }),
+            Box::new(SilenceBounded::default()),
+            Box::new(RetryAfterMinded::default()),
+            Box::new(RetryAfterBounded::default()),
+            Box::new(WaitsDiffer::default()),
             Box::new(QueuedJobEnds { bound: JOBS_END, ..QueuedJobEnds::default() }),
             Box::new(SessionRegained { bound: regained(service), holders: Holders::Every }),
             Box::new(NotLockedOut { bound: regained(service) }),

@@ -28,6 +28,7 @@ use squall_sim::invariant::load::{PeakToMeanBounded, RefusalsBounded, RequestRat
 use squall_sim::invariant::look_ups::LookUpsBounded;
 use squall_sim::invariant::messages::AckedMessageHandled;
 use squall_sim::invariant::offers::OfferedJobTaken;
+use squall_sim::invariant::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
 use squall_sim::invariant::progress::WorkNotHeldUp;
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use squall_sim::invariant::restarts::RestartsBounded;
@@ -230,6 +231,10 @@ impl Model for AzurePostJob {
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(RefusalsBounded::default()),
             Box::new(LookUpsBounded::default()),
+            Box::new(SilenceBounded::default()),
+            Box::new(RetryAfterMinded::default()),
+            Box::new(RetryAfterBounded::default()),
+            Box::new(WaitsDiffer::default()),
             Box::new(PeakToMeanBounded { settled: bounds::SETTLED, times: 10, small: bounds::clump(agents) }),
             Box::new(QueuedJobEnds {
                 bound: bounds::jobs_end(service, agents, workload.jobs.iter().map(Job::takes)),
