@@ -107,7 +107,7 @@ fn status(draw: &mut Draw<'_>) -> (FaultKind, Target) {
         0 | 1 => Some(RetryAfter::Seconds(draw.pick(&[0, 1, 5, 30, 60, 300]))),
         2 => Some(RetryAfter::Date(draw.pick(&[1, 10, 60]))),
         3 => Some(RetryAfter::Absurd(draw.pick(&["-1", "soon", "", "1e9", "99999999999999999999"]).to_owned())),
-        4 => Some(RetryAfter::Seconds(draw.pick(&[86_400, 31_536_000, u64::MAX]))),
+        4 | 5 => Some(RetryAfter::Seconds(draw.pick(&[600, 3_600, 86_400, 31_536_000, u64::MAX]))),
         _ => None,
     };
     (FaultKind::Status { status, when: draw.when(), retry_after, percent: draw.percent() }, draw.gateway())
