@@ -224,8 +224,9 @@ pub enum Fact {
     /// A client that was told to wait sent a request again, whatever it asks for.
     ClientAskedAgain { client: Agent },
     /// A process of a client made a call again that had failed, so many nanoseconds after it had: by trouble of the
-    /// transport, by a time-out of its own, or with 429 or 5xx. `told` is the wait in seconds that it was told, if it was.
-    CallRepeated { client: Agent, call: String, after_ns: u64, told: Option<u64> },
+    /// transport, by a time-out of its own, or with 429 or 5xx. `told` is the wait in seconds that it was told, if it was;
+    /// `idle` says that no other call of the process ended meanwhile.
+    CallRepeated { client: Agent, call: String, after_ns: u64, told: Option<u64>, idle: bool },
 
     /// A fact of somebody's own.
     Custom { kind: String, subject: String, detail: String },

@@ -125,6 +125,8 @@ fn who_is_told_to_wait_is_watched_until_it_comes_back_and_until_it_makes_that_ca
     assert_eq!((first, second), (&told_to_wait, &told_to_wait));
     assert_eq!(*back, Fact::ClientAskedAgain { client: "client".into() });
     let call = "GET server/busy".to_owned();
-    assert_eq!(*again, Fact::CallRepeated { client: "client".into(), call, after_ns: 20_000_000_000, told: Some(30) });
+    let repeated =
+        Fact::CallRepeated { client: "client".into(), call, after_ns: 20_000_000_000, told: Some(30), idle: false };
+    assert_eq!(*again, repeated);
     assert_eq!(rest, []);
 }

@@ -157,7 +157,7 @@ impl Model for ActionsIdleRunner {
             Box::new(ConnectedAgentGoesOn::default()),
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(RefusalsBounded::default()),
-            Box::new(SilenceBounded::default()),
+            Box::new(SilenceBounded { bound: bounds::silence() }),
             Box::new(RetryAfterMinded::default()),
             Box::new(RetryAfterBounded::default()),
             Box::new(WaitsDiffer::default()),

@@ -231,7 +231,7 @@ impl Model for AzurePostJob {
             Box::new(RequestRateBounded { per_minute: 150 }),
             Box::new(RefusalsBounded::default()),
             Box::new(LookUpsBounded::default()),
-            Box::new(SilenceBounded::default()),
+            Box::new(SilenceBounded { bound: bounds::silence() }),
             Box::new(RetryAfterMinded::default()),
             Box::new(RetryAfterBounded::default()),
             Box::new(WaitsDiffer::default()),

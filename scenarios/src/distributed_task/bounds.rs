@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use squall_protocol::distributed_task::agent;
+use squall_protocol::distributed_task::retry_request::{ATTEMPTS, PAUSE};
 use squall_protocol::distributed_task::server::Parameters;
 use squall_protocol::distributed_task::task_server::SendTimeouts;
 
@@ -45,6 +46,12 @@ pub fn start_up() -> Duration {
 /// How long an agent that is asked to stop may take.
 pub fn shutdown() -> Duration {
     on_slow_clock(agent::SHUTDOWN_LIMIT)
+}
+
+/// How long an agent may wait for bytes that do not come. A poll that is under way is looked at again when the job that
+/// came before it is acquired, which takes all attempts of that.
+pub fn silence() -> Duration {
+    on_slow_clock((ATTEMPTS + 1) * (agent::SEND_TIMEOUT + PAUSE.end))
 }
 
 /// How long all jobs may take: leases of lost attempts expire, agents come back, and what is left is done, by all agents

@@ -20,7 +20,7 @@ use tower::util::BoxCloneSyncService;
 use super::exchange::{Failed, H1};
 use super::pool::{Found, H2, Opening, Pool, ServerId};
 use super::receipts;
-use super::repeats::{self, Failed as FailedCall, Failures};
+use super::repeats::{self, Again, Failed as FailedCall, Failures};
 use super::rt::ProcessExecutor;
 use super::waits::Waiting;
 use crate::kernel::{Kernel, ProcessId};
@@ -211,9 +211,10 @@ impl<'a> Told<'a> {
     fn sent(client: &'a Client, request: &Request<Body>) -> Self {
         let id = client.node.world().next_request(&client.node);
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        if let Some((call, failed)) = client.failures.again(&method, &uri) {
+        if let Some(Again { call, failed, idle }) = client.failures.again(&method, &uri) {
             let after_ns = client.node.world().now().since(failed.at).as_nanos() as u64;
-            let fact = Fact::CallRepeated { client: client.node.name().into(), call, after_ns, told: failed.told };
+            let (name, told) = (client.node.name().into(), failed.told);
+            let fact = Fact::CallRepeated { client: name, call, after_ns, told, idle };
             client.node.ledger().record(fact);
         }
         let told = Self { client, id, method, uri, open: true };
@@ -228,6 +229,7 @@ impl<'a> Told<'a> {
 
     fn ended(&mut self, answer: &Result<Response<Body>, TransportError>) {
         self.open = false;
+        self.client.failures.ended();
         let node = &self.client.node;
         match answer {
             Ok(response) => {
@@ -268,6 +270,7 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         if self.open {
             self.note(|id| What::RequestDropped { id });
+            self.client.failures.ended();
             self.failed(None);
         }
     }

@@ -9,7 +9,14 @@ use crate::time::SimTime;
 
 /// The calls of one process that failed and were not made again, each named by its method and its address.
 #[derive(Default)]
-pub(super) struct Failures(OneThread<BTreeMap<String, Failed>>);
+pub(super) struct Failures(OneThread<State>);
+
+#[derive(Default)]
+struct State {
+    failed: BTreeMap<String, (Failed, u64)>,
+    /// How many calls have ended.
+    ended: u64,
+}
 
 /// A call that failed.
 #[derive(Clone, Copy)]
@@ -19,19 +26,36 @@ pub(super) struct Failed {
     pub(super) told: Option<u64>,
 }
 
+/// A call that is made again.
+pub(super) struct Again {
+    pub(super) call: String,
+    pub(super) failed: Failed,
+    /// Has no call ended since it failed?
+    pub(super) idle: bool,
+}
+
 impl Failures {
+    /// A call has ended, well or not.
+    pub(super) fn ended(&self) {
+        self.0.borrow_mut().ended += 1;
+    }
+
+    /// The call that has just ended has failed.
     pub(super) fn add(&self, method: &Method, uri: &Uri, failed: Failed) {
-        self.0.borrow_mut().insert(call(method, uri), failed);
+        let mut state = self.0.borrow_mut();
+        let ended = state.ended;
+        state.failed.insert(call(method, uri), (failed, ended));
     }
 
     /// A call is made: how it failed the last time, if it did.
-    pub(super) fn again(&self, method: &Method, uri: &Uri) -> Option<(String, Failed)> {
-        let mut failures = self.0.borrow_mut();
+    pub(super) fn again(&self, method: &Method, uri: &Uri) -> Option<Again> {
+        let mut state = self.0.borrow_mut();
         // Nearly always.
-        if failures.is_empty() {
+        if state.failed.is_empty() {
             return None;
         }
-        failures.remove_entry(&call(method, uri))
+        let (call, (failed, ended)) = state.failed.remove_entry(&call(method, uri))?;
+        Some(Again { call, failed, idle: ended == state.ended })
     }
 }
 

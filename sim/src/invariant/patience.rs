@@ -1,6 +1,7 @@
 //! Patience: how long clients wait for an answer, and before they ask again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use squall_protocol::Fact;
@@ -76,7 +77,7 @@ impl Rule for RetryAfterMinded {
 
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         for entry in history.journal {
-            let Fact::CallRepeated { client, call, after_ns, told: Some(told) } = &entry.fact else { continue };
+            let Fact::CallRepeated { client, call, after_ns, told: Some(told), .. } = &entry.fact else { continue };
             found.subject();
             let waited = Duration::from_nanos(*after_ns);
             // The client's own clock may be fast by a tenth.
@@ -148,7 +149,8 @@ impl Rule for RetryAfterBounded {
 /// No two clients wait equally long before they make a failed call again.
 ///
 /// Clients that fail together and wait equally long come back together, and overload whatever has just come back. One
-/// equal pair may be chance; a third one is none. Only waits of a second and more count.
+/// equal pair may be chance; a third one is none. Only waits from a second to a minute count, in which the client did nothing
+/// else: others are no pauses.
 #[derive(Clone, Debug)]
 pub struct WaitsDiffer {
     /// Waits that differ by less than this are equal. Default: 10 microseconds.
@@ -163,8 +165,8 @@ impl Default for WaitsDiffer {
     }
 }
 
-/// Shorter waits are none: whatever failed is made again at once.
-const WAIT: Duration = Duration::from_secs(1);
+/// The waits that count: after a shorter one whatever failed is made again at once, and a longer one is more than a pause.
+const PAUSES: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(60);
 
 impl Rule for WaitsDiffer {
     const NAME: &'static str = "waits-differ";
@@ -174,9 +176,9 @@ impl Rule for WaitsDiffer {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut waits: Vec<(Duration, SimTime, &Agent, &str)> = Vec::new();
         for entry in history.journal {
-            if let Fact::CallRepeated { client, call, after_ns, .. } = &entry.fact {
+            if let Fact::CallRepeated { client, call, after_ns, idle: true, .. } = &entry.fact {
                 let wait = Duration::from_nanos(*after_ns);
-                if wait >= WAIT {
+                if PAUSES.contains(&wait) {
                     waits.push((wait, entry.at, client, call));
                 }
             }
@@ -229,8 +231,19 @@ mod tests {
         Fact::ClientAskedAgain { client: "a".into() }
     }
 
+    fn again_beside_others(client: &str, after_ms: u64) -> Fact {
+        let (call, after_ns) = ("GET pool/x".into(), after_ms * 1_000_000);
+        Fact::CallRepeated { client: client.into(), call, after_ns, told: None, idle: false }
+    }
+
     fn again(client: &str, after_ms: u64, told: Option<u64>) -> Fact {
-        Fact::CallRepeated { client: client.into(), call: "GET pool/x".into(), after_ns: after_ms * 1_000_000, told }
+        Fact::CallRepeated {
+            client: client.into(),
+            call: "GET pool/x".into(),
+            after_ns: after_ms * 1_000_000,
+            told,
+            idle: true,
+        }
     }
 
     fn asleep(from: u64, to: u64) -> Vec<(u64, Fact)> {
@@ -297,6 +310,12 @@ mod tests {
             (60, again("a", 500, None)),
             (70, again("b", 500, None)),
             (80, again("c", 500, None)),
+            (90, again_beside_others("a", 5_000)),
+            (90, again_beside_others("b", 5_000)),
+            (90, again_beside_others("c", 5_000)),
+            (160, again("a", 90_000, None)),
+            (170, again("b", 90_000, None)),
+            (180, again("c", 90_000, None)),
         ];
         holds(&WaitsDiffer::default(), 5, facts);
     }
