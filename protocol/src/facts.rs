@@ -90,10 +90,15 @@ pub enum Fact {
     JobQueued { job: Job },
     /// The server assigned a job to an agent and will not give it to another one unless it takes it back.
     JobOffered { job: Job, attempt: u32, agent: Agent },
+    /// The answer that hands an assigned job to its agent arrived whole there: the agent has it to do.
+    JobArrived { job: Job, attempt: u32, agent: Agent },
     /// The server took an assignment back and will offer the job again.
     JobRequeued { job: Job, attempt: u32 },
     /// Somebody asked the server to cancel a job.
     JobCancelRequested { job: Job },
+    /// A server that knew that somebody had asked for a job's end answered the worker of an attempt, and the answer arrived
+    /// whole: the worker may know of it.
+    JobCancelAnswered { job: Job, attempt: u32 },
     /// A worker began to execute a job.
     JobStarted { job: Job, attempt: u32, agent: Agent, worker: WorkerId },
     /// A worker did something that the world can see and that cannot be undone.
@@ -173,6 +178,8 @@ pub enum Fact {
     MachineSuspended { machine: Agent },
     /// A machine goes on after it was suspended.
     MachineResumed { machine: Agent },
+    /// The disk of a machine had no room for what was to be written there.
+    DiskFull { machine: Agent },
     /// The server refused an agent's own credentials, which only somebody else can replace.
     CredentialsRefused { agent: Agent },
     /// The server shows an agent as connected, and as busy or idle.

@@ -18,6 +18,14 @@ pub type Body = UnsyncBoxBody<Bytes, TransportError>;
 #[derive(Clone, Debug)]
 pub struct Receipt(pub Fact);
 
+impl Receipt {
+    /// The answer, with this receipt.
+    pub fn on<B>(self, mut answer: Response<B>) -> Response<B> {
+        answer.extensions_mut().insert(self);
+        answer
+    }
+}
+
 /// An HTTP client: a [`tower::Service`] that can be cloned and shared.
 ///
 /// The request's version chooses the protocol ([`http::Version::HTTP_2`], anything else is HTTP/1.1), as ALPN would. No

@@ -16,6 +16,7 @@ use squall_protocol::workers::Parent;
 use squall_sim::fault::{Phase, SystemFault};
 use squall_sim::{Process, SimTime, World};
 
+use super::disk::ToldDisk;
 use super::work::{self, Execution, Plan};
 use super::{Agent, Parameters, REDIS, SERVER, Workload};
 
@@ -143,7 +144,8 @@ async fn work_for(
 }
 
 fn machine(process: &Process, workers: Arc<dyn Workers>) -> Machine {
-    Machine { clock: process.clock(), http: process.http(), random: process.random(), workers, disk: process.disk() }
+    let disk = ToldDisk::new(process.disk(), process.ledger(), process.node().name().into());
+    Machine { clock: process.clock(), http: process.http(), random: process.random(), workers, disk: Arc::new(disk) }
 }
 
 fn carry_out_system_faults(world: &World, server: &Server) {

@@ -4,6 +4,7 @@
 //! of the first one and build on its workspace; some jobs fail and are retried by their users, some builds are
 //! cancelled. The server's Redis and its message broker have troubles of their own.
 
+mod disk;
 mod draw;
 mod furnish;
 mod live;
@@ -18,6 +19,7 @@ use squall_protocol::bkci::agent::Preparation;
 use squall_protocol::bkci::server::JobSpec;
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
+use squall_sim::invariant::arrivals::{ArrivedJobBegun, HeardCancelStops};
 use squall_sim::invariant::endings::NoAgentStoppedForGood;
 use squall_sim::invariant::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use squall_sim::invariant::jobs::{
@@ -182,6 +184,8 @@ impl Model for BkciAgentReuse {
 /// A worker that is not wanted any more is gone after its next call.
 const REFUSED_WORKER_ENDS: Duration = Duration::from_secs(15);
 /// A job that finds no room is given up after so long: 120 tries, 5 s apart, less what the first one saves.
+            Box::new(ArrivedJobBegun::default()),
+            Box::new(HeardCancelStops::default()),
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(9 * 60);
 /// An event that is delivered again, and a lock of a critical section that has to end by itself.
 const LOCK_FREED: Duration = Duration::from_secs(180);

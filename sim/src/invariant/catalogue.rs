@@ -1,6 +1,7 @@
 //! Everything there is, with its default bounds.
 
 use super::aborts::LeasedJobNotAborted;
+use super::arrivals::{ArrivedJobBegun, HeardCancelStops};
 use super::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
 use super::endings::{AgentOutlivesTrouble, ConnectedAgentGoesOn, NoAgentStoppedForGood};
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
@@ -50,6 +51,8 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(CleanWorkspace),
         Box::new(CancelledOnRequest),
         Box::new(JobWaitsItsTime::default()),
+        Box::new(ArrivedJobBegun::default()),
+        Box::new(HeardCancelStops::default()),
         Box::new(EffectUnderLease::default()),
         Box::new(LeasedJobNotAborted::default()),
         Box::new(NoLeakedRenewal::default()),

@@ -181,7 +181,9 @@ mod tests {
         prop_oneof![
             job().prop_map(|(job, _)| queued(job)),
             (job(), agent()).prop_map(|((job, attempt), agent)| offered(job, attempt, agent)),
+            (job(), agent()).prop_map(|((job, attempt), agent)| arrived(job, attempt, agent)),
             job().prop_map(|(job, attempt)| requeued(job, attempt)),
+            job().prop_map(|(job, attempt)| cancel_answered(job, attempt)),
             job().prop_map(|(job, _)| cancel(job)),
             (job(), agent(), worker()).prop_map(|((job, attempt), agent, worker)| started(job, attempt, agent, worker)),
             (job(), worker()).prop_map(|((job, attempt), worker)| effect(job, attempt, worker)),

@@ -30,6 +30,7 @@ use crate::time::SimTime;
 use crate::verdict::{Finding, Severity};
 
 pub mod aborts;
+pub mod arrivals;
 pub mod artifacts;
 mod catalogue;
 pub mod coverage;

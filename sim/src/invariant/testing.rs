@@ -60,6 +60,14 @@ pub(super) fn offered(job: &str, attempt: u32, agent: &str) -> Fact {
     Fact::JobOffered { job: job.into(), attempt, agent: agent.into() }
 }
 
+pub(super) fn arrived(job: &str, attempt: u32, agent: &str) -> Fact {
+    Fact::JobArrived { job: job.into(), attempt, agent: agent.into() }
+}
+
+pub(super) fn cancel_answered(job: &str, attempt: u32) -> Fact {
+    Fact::JobCancelAnswered { job: job.into(), attempt }
+}
+
 pub(super) fn requeued(job: &str, attempt: u32) -> Fact {
     Fact::JobRequeued { job: job.into(), attempt }
 }

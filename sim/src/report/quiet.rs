@@ -87,6 +87,7 @@ fn quiet_job(told: &[&Entry]) -> Option<QuietJob> {
             }
             Fact::JobReported { outcome: Outcome::Succeeded, accepted: true, attempt: 0 | 1, .. } => reports += 1,
             Fact::JobStopped { outcome: Outcome::Succeeded, .. }
+            | Fact::JobArrived { .. }
             | Fact::JobEffect { .. }
             | Fact::LeaseRenewed { .. }
             | Fact::LeaseAnswered { .. }
@@ -116,8 +117,10 @@ fn job_of(fact: &Fact) -> Option<&Job> {
     match fact {
         Fact::JobQueued { job }
         | Fact::JobOffered { job, .. }
+        | Fact::JobArrived { job, .. }
         | Fact::JobRequeued { job, .. }
         | Fact::JobCancelRequested { job }
+        | Fact::JobCancelAnswered { job, .. }
         | Fact::JobStarted { job, .. }
         | Fact::JobEffect { job, .. }
         | Fact::JobStopped { job, .. }

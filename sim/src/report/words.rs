@@ -94,10 +94,14 @@ pub fn fact(fact: &Fact) -> String {
         Fact::PoolLeft { pool, agent } => format!("{agent} of {pool} is gone"),
         Fact::JobQueued { job } => format!("{job} is queued"),
         Fact::JobOffered { job, attempt, agent } => format!("{job} is offered to {agent} (attempt {attempt})"),
+        Fact::JobArrived { job, attempt, agent } => format!("{job} has arrived at {agent} (attempt {attempt})"),
         Fact::JobRequeued { job, attempt } => {
             format!("{job} is taken back and queued again (attempt {attempt} is over)")
         }
         Fact::JobCancelRequested { job } => format!("somebody asks to cancel {job}"),
+        Fact::JobCancelAnswered { job, attempt } => {
+            format!("the worker of {job}, which is to end, has its answer (attempt {attempt})")
+        }
         Fact::JobStarted { job, attempt, agent, worker } => {
             format!("{job} is started by {worker} of {agent} (attempt {attempt})")
         }
@@ -166,6 +170,7 @@ pub fn fact(fact: &Fact) -> String {
         Fact::AgentDismissed { agent } => format!("{agent} is told to stop for good"),
         Fact::MachineSuspended { machine } => format!("{machine} is suspended"),
         Fact::MachineResumed { machine } => format!("{machine} goes on"),
+        Fact::DiskFull { machine } => format!("the disk of {machine} has no room for a write"),
         Fact::AgentShown { agent, online, busy } => {
             let online = if *online { "online" } else { "offline" };
             let busy = if *busy { "busy" } else { "idle" };

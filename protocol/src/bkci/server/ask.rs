@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::broker::What;
-use super::pipeline::{Phase, Place};
+use super::pipeline::{Phase, Place, job_name};
 use super::redis::JobKey;
 use super::section::{DISPATCH_LOCK, of_agent};
 use super::state::{RowStatus, State, is_among};
@@ -61,10 +61,10 @@ impl Server {
 
     /// A worker's process has ended, or could not be started.
     pub(super) async fn worker_finished(&self, agent: String, end: BuildWithStatus) -> Result<(), Trouble> {
-        self.database().await?;
+        let Ok(seq) = end.build.vm_seq_id.parse::<u32>() else { return Ok(()) };
+        let key = (end.build.build_id.clone(), seq);
+        self.database().await.inspect_err(|_| self.with(|state, _| state.forget_end(&key, &end)))?;
         self.with(|state, now| {
-            let Ok(seq) = end.build.vm_seq_id.parse::<u32>() else { return };
-            let key = (end.build.build_id.clone(), seq);
             state.finish_row(&key, &agent, &end, now);
             state.finish_job(&key, &agent, &end, now);
         });
@@ -117,6 +117,13 @@ impl State {
         })
     }
 
+    /// A worker's end was told, and cannot be written down.
+    fn forget_end(&self, (build, seq): &JobKey, end: &BuildWithStatus) {
+        let Some(attempt) = end.build.execute_count else { return };
+        let outcome = if end.success { Outcome::Succeeded } else { Outcome::Failed };
+        self.record(Fact::JobReported { job: job_name(build, *seq).into(), attempt, outcome, accepted: false });
+    }
+
     /// The dispatch's side of a worker's end.
     fn finish_row(&mut self, key: &JobKey, agent: &str, end: &BuildWithStatus, now: Timestamp) {
         let compare = self.choices.row_update == RowUpdate::CompareAndSet;
@@ -129,7 +136,7 @@ impl State {
         row.status = if end.success { RowStatus::Done } else { RowStatus::Failure };
         row.updated = now;
         if let Some(attempt) = told.filter(|attempt| *attempt < row.execute_count) {
-            let job = super::pipeline::job_name(&key.0, key.1).into();
+            let job = job_name(&key.0, key.1).into();
             let outcome = if end.success { Outcome::Succeeded } else { Outcome::Failed };
             self.record(Fact::JobReported { job, attempt, outcome, accepted: true });
         }
@@ -150,7 +157,7 @@ impl State {
         }
         job.avoid.insert(agent.to_owned());
         (job.phase, job.offered) = (Phase::Dispatching, false);
-        let job = super::pipeline::job_name(id, *seq).into();
+        let job = job_name(id, *seq).into();
         self.record(Fact::JobRequeued { job, attempt });
         self.publish(id, What::Dispatch { seq: *seq, tries: 0 }, Duration::ZERO, now);
     }

@@ -17,11 +17,15 @@ use super::later::later;
 use super::worker_api::Caller;
 use super::{Server, admin};
 use crate::bkci::wire::{
-    AgentAnswer, AgentStatus, Answer, AskInfo, BuildTaskResult, BuildWithStatus, StartInfo, code, header, path,
+use super::pipeline::job_name;
+    AgentAnswer, AgentStatus, Answer, AskInfo, BuildInfo, BuildTaskResult, BuildWithStatus, StartInfo, code, header,
+    path,
 };
 
 /// The largest body that is read.
 pub(super) const BODY_LIMIT: usize = 1 << 20;
+use crate::facts::Fact;
+use crate::http::Receipt;
 
 impl Server {
     /// Its handlers, for whatever serves HTTP. They need [`Server::run`] beside them.
@@ -157,13 +161,24 @@ async fn ask(Store(server): Store<Server>, call: Call) -> Response {
         Agent::Deleted => Ok(None),
     });
     let (agent, info) = match asked {
+fn receipted(answer: Response, receipt: Option<Receipt>) -> Response {
+    match receipt {
+        Some(receipt) => receipt.on(answer),
+        None => answer,
+    }
+}
+
         Ok(Some(asked)) => asked,
         Ok(None) => return json(StatusCode::OK, &deleted()),
         Err(failure) => return failure.answer(),
     };
-    let own = server.clone();
-    match server.carry_out(async move { Ok(own.ask(agent, info).await?) }).await {
-        Ok(done) => json(StatusCode::OK, &done),
+    let (own, asking) = (server.clone(), agent.clone());
+    match server.carry_out(async move { Ok(own.ask(asking, info).await?) }).await {
+        Ok(done) => {
+            let given = done.data.as_ref().and_then(|data| data.build.as_ref());
+            let arrived = given.and_then(|build| arrives(build, &agent));
+            receipted(json(StatusCode::OK, &done), arrived)
+        }
         Err(failure) => failure.answer(),
     }
 }
@@ -185,6 +200,12 @@ async fn started(Store(server): Store<Server>, call: Call) -> Response {
 }
 
 async fn claim(Store(server): Store<Server>, call: Call) -> Response {
+/// What is true once the answer with a build has arrived at its agent.
+fn arrives(build: &BuildInfo, agent: &str) -> Option<Receipt> {
+    let job = job_name(&build.build_id, build.vm_seq_id.parse().ok()?).into();
+    Some(Receipt(Fact::JobArrived { job, attempt: build.execute_count?, agent: agent.into() }))
+}
+
     answer(caller(&server, &call).and_then(|caller| server.worker_claims(&caller)))
 }
 
@@ -204,5 +225,8 @@ async fn end(Store(server): Store<Server>, call: Call) -> Response {
 }
 
 async fn heartbeat(Store(server): Store<Server>, call: Call) -> Response {
-    answer(caller(&server, &call).and_then(|caller| server.worker_beats(&caller)))
+    match caller(&server, &call).and_then(|caller| server.worker_beats(&caller)) {
+        Ok((info, receipt)) => receipted(answer(Ok(info)), receipt),
+        Err(failure) => failure.answer(),
+    }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::failure::Failure;
 use super::monitor::WORKER_LEASE;
-use super::pipeline::{Build, JobRun, Phase, Task};
+use super::pipeline::{Build, JobRun, Phase, Task, job_name};
 use super::redis::JobKey;
 use super::state::State;
 use super::{Server, Trouble};
@@ -15,7 +15,8 @@ use crate::bkci::wire::{
     BUILDS_ON, BuildTask, BuildTaskResult, BuildTaskStatus, BuildVariables, HeartBeatInfo, TASK_CANCELLED,
 };
 use crate::deadlines::after;
-use crate::facts::{Fact, Outcome};
+use crate::facts::{Fact, Job, Outcome};
+use crate::http::Receipt;
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -41,7 +42,8 @@ impl Server {
         })
     }
 
-    pub(super) fn worker_beats(&self, caller: &Caller) -> Result<HeartBeatInfo, Failure> {
+    /// A heartbeat. What is true once its answer has arrived comes with it.
+    pub(super) fn worker_beats(&self, caller: &Caller) -> Result<(HeartBeatInfo, Option<Receipt>), Failure> {
         self.with(|state, now| state.beat(caller, now))
     }
 
@@ -150,22 +152,23 @@ impl State {
         variables
     }
 
-    fn beat(&mut self, caller: &Caller, now: Timestamp) -> Result<HeartBeatInfo, Failure> {
+    fn beat(&mut self, caller: &Caller, now: Timestamp) -> Result<(HeartBeatInfo, Option<Receipt>), Failure> {
         let (attempt, job) = self.present(caller)?;
-        let leased = job.started.is_some();
+        let (leased, is_to_end) = (job.started.is_some(), job.cancel_requested);
         self.redis.beat(caller.job.clone(), now).map_err(Trouble::from)?;
         let (id, seq) = &caller.job;
+        let name: Job = job_name(id, *seq).into();
         if leased {
-            let job = super::pipeline::job_name(id, *seq).into();
-            self.record(Fact::LeaseRenewed { job, attempt, until: after(now, WORKER_LEASE) });
+            self.record(Fact::LeaseRenewed { job: name.clone(), attempt, until: after(now, WORKER_LEASE) });
         }
         let tasks = self.tasks_to_cancel(id, *seq);
-        Ok(HeartBeatInfo {
+        let info = HeartBeatInfo {
             project_id: caller.project.clone(),
             build_id: id.clone(),
             vm_seq_id: seq.to_string(),
             cancel_task_ids: (!tasks.is_empty()).then_some(tasks),
-        })
+        };
+        Ok((info, is_to_end.then(|| Receipt(Fact::JobCancelAnswered { job: name, attempt }))))
     }
 
     /// The next task, or the one that the worker has: its answer may have been lost.
@@ -200,7 +203,7 @@ fn variables(build: &Build, seq: u32, project: &str) -> BuildVariables {
     BuildVariables {
         build_id: build.id.clone(),
         vm_seq_id: seq.to_string(),
-        vm_name: super::pipeline::job_name(&build.id, seq),
+        vm_name: job_name(&build.id, seq),
         project_id: project.to_owned(),
         pipeline_id: format!("p-{}", build.id),
         variables,
