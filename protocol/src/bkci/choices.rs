@@ -105,7 +105,7 @@ choices! {
         /// Refused, unless it is the same worker of the same attempt.
         hardened SameWorkerPasses,
     }
-    because "a worker whose first call failed gets in whoever has started, and whichever attempt it is of"
+    because "a worker whose first call failed gets in whoever has started, and one whose call comes twice is turned away"
     from "EngineVMBuildService.kt:245";
 
     /// When the server forgets that a worker is to be told to end.

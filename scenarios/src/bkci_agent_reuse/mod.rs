@@ -26,6 +26,7 @@ use squall_sim::invariant::jobs::{
     AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
 };
 use squall_sim::invariant::leases::EffectUnderLease;
+use squall_sim::invariant::leaving::WaitedForWorkerStays;
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use squall_sim::invariant::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken, WaitsFor};
@@ -178,6 +179,7 @@ impl Model for BkciAgentReuse {
             Box::new(coverage::lease_expires()),
             Box::new(coverage::agent_killed()),
         ]
+            Box::new(WaitedForWorkerStays { patience: WORKER_TRIES }),
     }
 }
 
@@ -197,3 +199,5 @@ const LEASE_ENDS: Duration = Duration::from_secs(14 * 60);
 const CLAIMED: Duration = Duration::from_secs(150);
 /// A heartbeat, and the time that a job takes to end.
 const CANCEL_DELIVERED: Duration = Duration::from_secs(120);
+/// A worker tries to start for 4 min in the repaired design and for longer in the other, by a clock that may be fast.
+const WORKER_TRIES: Duration = Duration::from_secs(3 * 60);

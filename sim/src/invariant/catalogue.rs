@@ -11,6 +11,7 @@ use super::jobs::{
     ReportedResultStays,
 };
 use super::leases::EffectUnderLease;
+use super::leaving::WaitedForWorkerStays;
 use super::load::{PeakToMeanBounded, RefusalsBounded, RequestRateBounded};
 use super::locks::{DeadHoldersLockFreed, LockTokensGrow, OneLockHolder};
 use super::look_ups::LookUpsBounded;
@@ -48,11 +49,12 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(OneLiveWorker::default()),
         Box::new(ExclusiveUse::default()),
         Box::new(NoEffectAfterEnd::default()),
+        Box::new(WaitedForWorkerStays::default()),
         Box::new(CleanWorkspace),
-        Box::new(CancelledOnRequest),
-        Box::new(JobWaitsItsTime::default()),
         Box::new(ArrivedJobBegun::default()),
         Box::new(HeardCancelStops::default()),
+        Box::new(CancelledOnRequest),
+        Box::new(JobWaitsItsTime::default()),
         Box::new(EffectUnderLease::default()),
         Box::new(LeasedJobNotAborted::default()),
         Box::new(NoLeakedRenewal::default()),

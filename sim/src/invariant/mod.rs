@@ -42,6 +42,7 @@ pub mod idle;
 pub mod jobs;
 mod judge;
 pub mod leases;
+pub mod leaving;
 pub mod load;
 pub mod locks;
 pub mod look_ups;
