@@ -220,12 +220,12 @@ choices! {
 
     /// The lock of an environment's queue.
     env_queue_lock: EnvQueueLock {
-        /// It lives for 7 days, and its value travels in an event.
+        /// It lives for 7 days, and its value travels in an event, whose handler gives it back once.
         upstream SevenDays,
-        /// It lives for a minute.
+        /// It lives for a minute, and whoever takes it gives it back.
         hardened Minute,
     }
-    because "a crash between the lock and its event strands the environment's queue for a week"
+    because "a lock that is not given back, after a crash or while the lock store is away, strands the environment's queue for a week"
     from "TPAQueueService.kt";
 
     /// What the client of the lock store makes of a store that does not answer.

@@ -29,6 +29,8 @@ pub(super) enum What {
     Container(u32),
     /// Put a job into its agent's queue; it was tried so often before (`PipelineAgentStartupEvent`).
     Dispatch { seq: u32, tries: u32 },
+    /// As `Dispatch`, out of the environment's queue, whose lock has this value (`TPAQueueEvent`).
+    EnvQueue { seq: u32, tries: u32, value: String },
     /// Has the job's worker started?
     StartCheck(u32),
     /// Is the job's worker alive?

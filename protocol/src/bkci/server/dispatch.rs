@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rand::RngCore;
 
 use super::broker::{Event, What};
 use super::pipeline::{Phase, Place, agent_variable};
@@ -21,8 +22,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 const TRIES: u32 = 12 * 10;
 /// When somebody looks whether the job's worker has started (`DispatchVMStartupTaskAtom.kt:454`).
 pub(super) const START_CHECK: Duration = Duration::from_secs(210);
-/// The holder of the environment's queue in the journal: the server's process.
-const ENV_QUEUE_HOLDER: &str = "bkci";
+/// How long the lock of the environment's queue lives that travels in an event (`ENV_LOCK_TIME_OUT_7D`).
+const ENV_QUEUE_LOCK: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long such an event is under way (`delayMills`).
+const ENV_QUEUE_DELAY: Duration = Duration::from_secs(5);
 
 impl Server {
     pub(super) async fn dispatch(&self, event: Event, seq: u32, tries: u32) -> Result<(), Trouble> {
@@ -30,40 +33,79 @@ impl Server {
             let build = state.meant(&event)?;
             Some(build.job(build.root_of(seq))?.spec.place == Place::Environment && build.root_of(seq) == seq)
         });
-        let done = match from_environment {
-            None => return Ok(()),
-            Some(true) => self.in_env_queue(&event, self.put_into_queue(&event, seq)).await,
-            Some(false) => self.put_into_queue(&event, seq).await,
+        let put = match (from_environment, self.0.choices.env_queue_lock) {
+            (None, _) => return Ok(()),
+            (Some(true), EnvQueueLock::SevenDays) => self.enter_env_queue(&event, seq, tries).await?,
+            (Some(true), EnvQueueLock::Minute) => self.in_env_queue(&event, seq).await?,
+            (Some(false), _) => self.put_into_queue(&event, seq).await?,
         };
-        if done != Ok(Put::NotYet) {
-            return done.map(drop);
+        if put == Put::NotYet {
+            self.try_again(&event, seq, tries);
         }
-        self.with(|state, now| match tries + 1 < TRIES {
-            true => state.publish(&event.build, What::Dispatch { seq, tries: tries + 1 }, TRY_AGAIN, now),
-            false => state.give_job_up(&event.build, seq, "no agent had room for it in time", now),
-        });
         Ok(())
     }
 
-    /// Does `work` while nobody else dispatches to the environment.
-    async fn in_env_queue(
-        &self,
-        event: &Event,
-        work: impl Future<Output = Result<Put, Trouble>>,
-    ) -> Result<Put, Trouble> {
-        let life = match self.0.choices.env_queue_lock {
-            EnvQueueLock::SevenDays => Duration::from_secs(7 * 24 * 3_600),
-            EnvQueueLock::Minute => DISPATCH_LOCK,
-        };
+    fn try_again(&self, event: &Event, seq: u32, tries: u32) {
+        self.with(|state, now| match (state.is_dispatching(event, seq), tries + 1 < TRIES) {
+            (true, true) => state.publish(&event.build, What::Dispatch { seq, tries: tries + 1 }, TRY_AGAIN, now),
+            (true, false) => state.give_job_up(&event.build, seq, "no agent had room for it in time", now),
+            (false, _) => {}
+        });
+    }
+
+    /// Puts a job into its agent's queue while nobody else dispatches to the environment.
+    async fn in_env_queue(&self, event: &Event, seq: u32) -> Result<Put, Trouble> {
+        // An event that is delivered again goes on with the lock.
         let value = format!("{}#{}:{:?}", event.build, event.origin, event.what);
-        let tried = self.with(|state, _| state.redis.try_lock(&LockName::EnvQueue, &value, life, ENV_QUEUE_HOLDER))?;
-        if let TryLock::Held(_) = tried {
+        if !self.lock_env_queue(event, &value, DISPATCH_LOCK)? {
             return Ok(Put::NotYet);
         }
-        let done = work.await;
-        // What cannot be given back ends by itself, some day.
-        let _ = self.with(|state, _| state.redis.unlock(&LockName::EnvQueue, &value));
+        let done = self.put_into_queue(event, seq).await;
+        self.unlock_env_queue(&value);
         done
+    }
+
+    /// Locks the environment's queue and sends an event that goes on with the lock (`TPAQueueService.dispatch`).
+    async fn enter_env_queue(&self, event: &Event, seq: u32, tries: u32) -> Result<Put, Trouble> {
+        let value = self.with(|state, _| state.random.next_u64()).to_string();
+        if !self.lock_env_queue(event, &value, ENV_QUEUE_LOCK)? {
+            return Ok(Put::NotYet);
+        }
+        // The build's log is told, which is another service's.
+        if let Err(trouble) = self.database().await {
+            self.unlock_env_queue(&value);
+            return Err(trouble);
+        }
+        self.with(|state, now| state.publish(&event.build, What::EnvQueue { seq, tries, value }, ENV_QUEUE_DELAY, now));
+        Ok(Put::Done)
+    }
+
+    /// Goes on with the lock of the environment's queue. What goes wrong is logged, and the event is done with
+    /// (`TPAQueueService.doQueue`).
+    pub(super) async fn take_from_env_queue(&self, event: Event, seq: u32, tries: u32, value: &str) {
+        let put = self.put_into_queue(&event, seq).await;
+        self.unlock_env_queue(value);
+        match put {
+            Ok(Put::Done | Put::NotWanted) => {}
+            Ok(Put::NotYet) => self.try_again(&event, seq, tries),
+            Err(trouble) => {
+                tracing::warn!("doEnvQueue of {}/{seq}: {trouble}", event.build);
+                self.try_again(&event, seq, tries);
+            }
+        }
+    }
+
+    /// Locks the environment's queue for a dispatch of a build. Returns whether nobody else had it.
+    fn lock_env_queue(&self, event: &Event, value: &str, life: Duration) -> Result<bool, Trouble> {
+        let tried = self.with(|state, _| state.redis.try_lock(&LockName::EnvQueue, value, life, &event.build))?;
+        Ok(!matches!(tried, TryLock::Held(_)))
+    }
+
+    /// What cannot be given back ends by itself, some day.
+    fn unlock_env_queue(&self, value: &str) {
+        if let Err(trouble) = self.with(|state, _| state.redis.unlock(&LockName::EnvQueue, value)) {
+            tracing::warn!("the lock of the environment's queue stays: {trouble}");
+        }
     }
 
     async fn put_into_queue(&self, event: &Event, seq: u32) -> Result<Put, Trouble> {

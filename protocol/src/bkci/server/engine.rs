@@ -82,6 +82,10 @@ impl Server {
             What::Release { agents, value } => self.give_back(&agents, &value).await,
             What::Container(seq) => self.find_agent(event, seq).await,
             What::Dispatch { seq, tries } => self.dispatch(event, seq, tries).await,
+            What::EnvQueue { seq, tries, value } => {
+                self.take_from_env_queue(event, seq, tries, &value).await;
+                Ok(())
+            }
             What::StartCheck(seq) => self.check_start(event, seq).await,
             What::HeartbeatCheck(seq) => self.check_heartbeat(event, seq).await,
         }

@@ -50,6 +50,7 @@ impl Server {
         loop {
             self.0.clock.sleep(AGENT_CHECK).await;
             self.with(|state, now| {
+                state.redis.expire();
                 let silent = state.agents.iter_mut().filter(|(_, agent)| {
                     agent.status == AgentStatus::ImportOk
                         && agent.heard.is_none_or(|heard| since(heard, now) > AGENT_SILENCE)

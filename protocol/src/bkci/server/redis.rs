@@ -121,11 +121,16 @@ impl Redis {
         if !self.away.is_empty() {
             return Err(RedisDown);
         }
+        self.expire();
+        Ok(&mut self.keys)
+    }
+
+    /// Forgets the locks whose time is over, as it does from time to time whether somebody looks for them or not.
+    pub(super) fn expire(&mut self) {
         let now = self.clock.wall();
         while let Some((name, lock)) = self.keys.locks.expire(now) {
             self.tell(&name, |lock_name| Fact::LockExpired { lock: lock_name, token: lock.token });
         }
-        Ok(&mut self.keys)
     }
 
     /// Locks of critical sections are told of by whoever is in them.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::bkci::choices::{CancelDelivery, Claim, EventAttempt, StartCheck};
+use crate::bkci::choices::{CancelDelivery, Claim, EnvQueueLock, EventAttempt, StartCheck};
 use crate::bkci::wire::{code, header, path};
 use crate::facts::{Fact, Outcome};
 use crate::virtual_clock::{VirtualClock, secs};
@@ -146,6 +146,18 @@ impl Bench {
         facts.iter().filter_map(tell).collect()
     }
 
+    /// How many locks of the environment's queue are held.
+    fn env_queue_locks(&self) -> usize {
+        let facts = self.facts.0.lock().unwrap();
+        let of_queue = |lock: &crate::facts::Lock| lock.0.starts_with("DISPATCH_REDIS_QUEUE_LOCK_ENV");
+        let taken = facts.iter().filter(|fact| matches!(fact, Fact::LockTaken { lock, .. } if of_queue(lock)));
+        let over = |fact: &&Fact| match fact {
+            Fact::LockReleased { lock, .. } | Fact::LockExpired { lock, .. } => of_queue(lock),
+            _ => false,
+        };
+        taken.count() - facts.iter().filter(over).count()
+    }
+
     fn ended(&self) -> Option<Outcome> {
         self.server.snapshot()[0].outcome
     }
@@ -254,6 +266,28 @@ fn a_cancel_is_told_until_the_job_has_ended() {
             assert_eq!(beat().await["cancelTaskIds"], json!(["e-1"]));
             assert_eq!(beat().await["cancelTaskIds"].is_array(), again, "{delivery:?}");
         });
+    }
+}
+
+#[test]
+fn the_lock_of_the_environments_queue_is_left_for_a_week_or_for_a_minute() {
+    for (lock, is_left) in [(EnvQueueLock::SevenDays, true), (EnvQueueLock::Minute, false)] {
+        let bench = Bench::new(with(|choices| choices.env_queue_lock = lock));
+        bench.clock.run(async {
+            bench.ask(json!([])).await;
+            let jobs = vec![JobSpec { stage: 0, place: Place::Environment }];
+            bench.server.start_build(BuildSpec { name: "b".to_owned(), jobs }).unwrap();
+            bench.server.disturb(1, Nuisance::DatabaseSlow(secs(2)), OnEffect::untold());
+            while bench.env_queue_locks() == 0 {
+                bench.clock.sleep(secs(1)).await;
+            }
+            bench.server.redis_restarts(2, Keys::Kept);
+            bench.clock.sleep(secs(20)).await;
+            bench.server.redis_answers(2);
+            bench.server.calm(1);
+            bench.clock.sleep(secs(120)).await;
+        });
+        assert_eq!(bench.env_queue_locks() > 0, is_left, "{lock:?}");
     }
 }
 
