@@ -25,7 +25,7 @@ pub(super) const DAEMON: &str = "agent";
 /// The server's process.
 pub(super) const ENGINE: &str = "engine";
 /// The faults of this system, and how much of each there may be: seconds, or for failures a hundredth.
-pub(super) const SYSTEM_FAULTS: [(&str, RangeInclusive<i64>); 7] = [
+pub(super) const SYSTEM_FAULTS: [(&str, RangeInclusive<i64>); 8] = [
     (EVENTS_DELAYED, 5..=300),
     (EVENTS_DUPLICATED, 1..=300),
     (EVENTS_REORDERED, 2..=60),
@@ -33,6 +33,7 @@ pub(super) const SYSTEM_FAULTS: [(&str, RangeInclusive<i64>); 7] = [
     (DATABASE_FAILS, 10..=60),
     (REDIS_RESTART, 0..=1),
     (REDIS_FAIL_OVER, 1..=10),
+    (CALLS_REPEATED, 10..=100),
 ];
 
 /// Events of builds are delivered late.
@@ -47,6 +48,8 @@ const DATABASE_SLOW: &str = "database-slow";
 const DATABASE_FAILS: &str = "database-fails";
 /// Redis restarts, with its keys (1) or without (0).
 const REDIS_RESTART: &str = "redis-restart";
+/// The proxy before the server sends calls twice.
+const CALLS_REPEATED: &str = "call-repeated";
 /// A replica of Redis takes over that lags so many seconds behind.
 const REDIS_FAIL_OVER: &str = "redis-fail-over";
 
@@ -157,13 +160,14 @@ fn carry_out_system_faults(world: &World, server: &Server) {
 
 fn carry_out(world: &World, server: &Server, name: &str, fault: SystemFault<'_>) {
     let (number, amount) = (fault.id as u64, fault.amount.unsigned_abs());
-    let span = Duration::from_secs(amount);
+    let (span, percent) = (Duration::from_secs(amount), u8::try_from(amount).unwrap_or(100));
     let nuisance = match name {
         EVENTS_DELAYED => Some(Nuisance::EventsDelayed(span)),
         EVENTS_DUPLICATED => Some(Nuisance::EventsDuplicated(span)),
         EVENTS_REORDERED => Some(Nuisance::EventsReordered(span)),
         DATABASE_SLOW => Some(Nuisance::DatabaseSlow(span)),
-        DATABASE_FAILS => Some(Nuisance::DatabaseFails(u8::try_from(amount).unwrap_or(100))),
+        DATABASE_FAILS => Some(Nuisance::DatabaseFails(percent)),
+        CALLS_REPEATED => Some(Nuisance::CallsRepeated(percent)),
         _ => None,
     };
     let (effects, id) = (world.effects().clone(), fault.id);

@@ -1,4 +1,4 @@
-//! What may be wrong inside the server for a while: its message broker and its database.
+//! What may be wrong inside the server for a while: its message broker, its database and the proxy before its services.
 
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub enum Nuisance {
     DatabaseSlow(Duration),
     /// So many accesses in a hundred fail.
     DatabaseFails(u8),
+    /// So many calls in a hundred are sent once more by the proxy, which has lost the connection to the service after it
+    /// had sent them (nginx's `proxy_next_upstream ... non_idempotent`).
+    CallsRepeated(u8),
 }
 
 pub(super) struct Active {
@@ -63,7 +66,7 @@ impl Nuisances {
                     first = Arrival { after: first.after + by, held_by: Some(*id) };
                 }
                 Nuisance::EventsDuplicated(by) => copies.push(Arrival { after: by, held_by: Some(*id) }),
-                Nuisance::DatabaseSlow(_) | Nuisance::DatabaseFails(_) => continue,
+                Nuisance::DatabaseSlow(_) | Nuisance::DatabaseFails(_) | Nuisance::CallsRepeated(_) => continue,
             }
             on_effect.tell();
         }
@@ -87,8 +90,18 @@ impl Nuisances {
 
     /// Does an access to the database fail?
     pub(super) fn database_fails(&self, random: &mut Random) -> bool {
-        self.active.iter().any(|active| match active.what {
-            Nuisance::DatabaseFails(percent) if random.next_u64() % 100 < u64::from(percent) => {
+        self.strikes(random, |what| if let Nuisance::DatabaseFails(percent) = what { Some(percent) } else { None })
+    }
+
+    /// Is a call sent once more?
+    pub(super) fn call_is_repeated(&self, random: &mut Random) -> bool {
+        self.strikes(random, |what| if let Nuisance::CallsRepeated(percent) = what { Some(percent) } else { None })
+    }
+
+    /// Does one of those act now that act so often in a hundred?
+    fn strikes(&self, random: &mut Random, percent: impl Fn(Nuisance) -> Option<u8>) -> bool {
+        self.active.iter().any(|active| match percent(active.what) {
+            Some(percent) if random.next_u64() % 100 < u64::from(percent) => {
                 active.on_effect.tell();
                 true
             }

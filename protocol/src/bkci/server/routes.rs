@@ -3,29 +3,32 @@
 use std::future::Future;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request, State as Store};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use bytes::Bytes;
+use futures_util::future;
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, json};
 use super::later::later;
+use super::pipeline::job_name;
 use super::worker_api::Caller;
 use super::{Server, admin};
 use crate::bkci::wire::{
-use super::pipeline::job_name;
     AgentAnswer, AgentStatus, Answer, AskInfo, BuildInfo, BuildTaskResult, BuildWithStatus, StartInfo, code, header,
     path,
 };
+use crate::facts::Fact;
+use crate::http::Receipt;
 
 /// The largest body that is read.
 pub(super) const BODY_LIMIT: usize = 1 << 20;
-use crate::facts::Fact;
-use crate::http::Receipt;
 
 impl Server {
     /// Its handlers, for whatever serves HTTP. They need [`Server::run`] beside them.
@@ -42,6 +45,7 @@ impl Server {
             .merge(admin::routes(self))
             .fallback(|| async { Failure::NoRoute.answer() })
             .method_not_allowed_fallback(|| async { Failure::NoMethod.answer() })
+            .layer(from_fn_with_state(self.clone(), pass_proxy))
             .with_state(self.clone())
     }
 
@@ -53,6 +57,19 @@ impl Server {
         let tasks = self.0.tasks.get();
         later(&tasks, work).await.unwrap_or(Err(Failure::Lost))
     }
+}
+
+/// The proxy before the services, which may send a call once more.
+async fn pass_proxy(Store(server): Store<Server>, request: Request, next: Next) -> Response {
+    if !server.with(|state, _| state.nuisances.call_is_repeated(&mut state.mischance)) {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await.map(Collected::to_bytes) else { return Failure::CutShort.answer() };
+    let copy = || Request::from_parts(head.clone(), Body::from(body.clone()));
+    // It has arrived, and what it asks for goes on; nobody is there for its answer.
+    drop(future::poll_immediate(next.clone().run(copy())).await);
+    next.run(copy()).await
 }
 
 /// A call that has arrived as a whole.
@@ -144,6 +161,13 @@ fn answer<T: Serialize>(result: Result<T, Failure>) -> Response {
     }
 }
 
+fn receipted(answer: Response, receipt: Option<Receipt>) -> Response {
+    match receipt {
+        Some(receipt) => receipt.on(answer),
+        None => answer,
+    }
+}
+
 async fn startup(Store(server): Store<Server>, call: Call) -> Response {
     let done = known(&server, &call).and_then(|agent| {
         call.json::<StartInfo>()?;
@@ -161,13 +185,6 @@ async fn ask(Store(server): Store<Server>, call: Call) -> Response {
         Agent::Deleted => Ok(None),
     });
     let (agent, info) = match asked {
-fn receipted(answer: Response, receipt: Option<Receipt>) -> Response {
-    match receipt {
-        Some(receipt) => receipt.on(answer),
-        None => answer,
-    }
-}
-
         Ok(Some(asked)) => asked,
         Ok(None) => return json(StatusCode::OK, &deleted()),
         Err(failure) => return failure.answer(),
@@ -181,6 +198,12 @@ fn receipted(answer: Response, receipt: Option<Receipt>) -> Response {
         }
         Err(failure) => failure.answer(),
     }
+}
+
+/// What is true once the answer with a build has arrived at its agent.
+fn arrives(build: &BuildInfo, agent: &str) -> Option<Receipt> {
+    let job = job_name(&build.build_id, build.vm_seq_id.parse().ok()?).into();
+    Some(Receipt(Fact::JobArrived { job, attempt: build.execute_count?, agent: agent.into() }))
 }
 
 async fn finish(Store(server): Store<Server>, call: Call) -> Response {
@@ -200,12 +223,6 @@ async fn started(Store(server): Store<Server>, call: Call) -> Response {
 }
 
 async fn claim(Store(server): Store<Server>, call: Call) -> Response {
-/// What is true once the answer with a build has arrived at its agent.
-fn arrives(build: &BuildInfo, agent: &str) -> Option<Receipt> {
-    let job = job_name(&build.build_id, build.vm_seq_id.parse().ok()?).into();
-    Some(Receipt(Fact::JobArrived { job, attempt: build.execute_count?, agent: agent.into() }))
-}
-
     answer(caller(&server, &call).and_then(|caller| server.worker_claims(&caller)))
 }
 

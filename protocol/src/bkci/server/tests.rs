@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::bkci::choices::{CancelDelivery, Claim, EnvQueueLock, EventAttempt, StartCheck};
+use crate::bkci::choices::{CancelDelivery, Claim, CompleteKey, EnvQueueLock, EventAttempt, StartCheck};
 use crate::bkci::wire::{code, header, path};
 use crate::facts::{Fact, Outcome};
 use crate::virtual_clock::{VirtualClock, secs};
@@ -267,6 +267,52 @@ fn a_cancel_is_told_until_the_job_has_ended() {
             assert_eq!(beat().await["cancelTaskIds"].is_array(), again, "{delivery:?}");
         });
     }
+}
+
+#[test]
+fn a_completion_that_comes_twice_is_answered_by_what_became_of_it() {
+    for (key, answer) in [(CompleteKey::RemovedInFinally, 200), (CompleteKey::NoKey, 500)] {
+        let bench = Bench::new(with(|choices| choices.complete_key = key));
+        bench.clock.run(async {
+            bench.ask(json!([])).await;
+            bench.start("b");
+            bench.next_build().await;
+            let job = ("b", "1");
+            bench.worker(Method::PUT, path::STARTED, job, Value::Null).await;
+            let task = bench.worker(Method::GET, path::CLAIM, job, Value::Null).await;
+            bench.server.disturb(1, Nuisance::CallsRepeated(100), OnEffect::untold());
+            bench.server.disturb(2, Nuisance::DatabaseFails(100), OnEffect::untold());
+            let result =
+                json!({"taskId": task["taskId"], "elementId": task["elementId"], "success": true, "buildResult": {}});
+            assert_eq!(bench.call(Method::POST, path::COMPLETE, Some(job), result).await.0, answer, "{key:?}");
+            bench.server.calm(1);
+            bench.server.calm(2);
+            // It is not done, and whoever was told that it is does it again.
+            assert_eq!(bench.worker(Method::GET, path::CLAIM, job, Value::Null).await["status"], "DO");
+        });
+    }
+}
+
+#[test]
+fn a_call_that_comes_twice_is_carried_out_twice_and_answered_once() {
+    let bench = Bench::new(Choices::hardened());
+    bench.clock.run(async {
+        bench.ask(json!([])).await;
+        bench.start("b");
+        bench.next_build().await;
+        let effects = Arc::new(Mutex::new(0));
+        let count = effects.clone();
+        bench.server.disturb(1, Nuisance::CallsRepeated(100), OnEffect::new(move || *count.lock().unwrap() += 1));
+        for (seq, next) in [("1", "2"), ("2", "")] {
+            bench.do_job(("b", seq), true).await;
+            if !next.is_empty() {
+                assert_eq!(bench.next_build().await["vmSeqId"], next);
+            }
+        }
+        bench.clock.sleep(secs(10)).await;
+        assert!(*effects.lock().unwrap() >= 12);
+    });
+    assert_eq!(bench.ended(), Some(Outcome::Succeeded));
 }
 
 #[test]
