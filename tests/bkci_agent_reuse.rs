@@ -98,6 +98,22 @@ fn one_choice_put_back_is_enough_for_the_incident() {
 }
 
 #[test]
+fn a_bot_retries_what_failed_and_not_what_was_cancelled() {
+    let mut case = incident("hardened");
+    case.plan.faults.clear();
+    let build = &mut case.workload["builds"][0];
+    build["retry_at_ms"] = json!([]);
+    build["bot"] = json!({"looks_every_ms": 10_000, "retries": 1});
+    let retried = |case: &Case| {
+        let again = |fact: &Fact| matches!(fact, Fact::JobStarted { attempt: 2, .. });
+        run(case).ended.journal.iter().any(|entry| again(&entry.fact))
+    };
+    assert!(retried(&case));
+    case.workload["builds"][0]["cancel_at_ms"] = json!(120_000);
+    assert!(!retried(&case));
+}
+
+#[test]
 fn random_seeds_catch_upstream_in_several_ways_and_leave_hardened_clean() {
     let mut caught = BTreeSet::new();
     for seed in 0..25 {

@@ -14,7 +14,7 @@ use squall_sim::random::Streams;
 use squall_sim::scenario::Drawn;
 
 use super::furnish::{self, DAEMON, SYSTEM_FAULTS};
-use super::{Agent, Build, Job, Parameters, SERVER, Workload};
+use super::{Agent, Bot, Build, Job, Parameters, SERVER, Workload};
 
 /// The whole of true time that a case takes.
 const END: Duration = Duration::from_secs(76 * 60);
@@ -22,6 +22,8 @@ const END: Duration = Duration::from_secs(76 * 60);
 const HEAL_MS: u64 = 30 * 60 * 1_000;
 /// The last build is started before this.
 const STARTED_BEFORE_MS: u64 = 22 * 60 * 1_000;
+/// No user and no bot looks after this.
+pub(super) const LOOKED_BEFORE_MS: u64 = HEAL_MS + 120_000;
 
 /// What the longest job takes.
 const LONG_MS: u64 = 14 * 60 * 1_000;
@@ -37,7 +39,8 @@ const UNFIT: [&str; 2] = ["suspend", "clock-step"];
 pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
     let parameters = parameters(&mut streams.stream("parameters"));
-    let workload = workload(&mut streams.stream("workload"), &parameters);
+    let mut workload = workload(&mut streams.stream("workload"), &parameters);
+    follow_habits(&mut streams.stream("habits"), &mut workload);
     let plan = FaultPlan::generate_near(&swarm(&parameters), &workload.moments_ms(), seed);
     Drawn { end: END, parameters, workload, plan }
 }
@@ -65,12 +68,33 @@ fn workload(random: &mut impl RngCore, parameters: &Parameters) -> Workload {
         let job = random.next_u64() as usize % jobs.len();
         jobs[job].takes_ms = LONG_MS;
     }
-    builds.sort_by_key(|build| build.at_ms);
-    for (n, build) in builds.iter_mut().enumerate() {
-        build.name = format!("build-{}", n + 1);
-    }
     Workload { builds }
 }
+
+/// Half of the fleets have a schedule by which their builds start together, and half of the builds are retried by a bot as
+/// soon as it sees that they have failed.
+fn follow_habits(random: &mut impl RngCore, workload: &mut Workload) {
+    let wave_at_ms = random.next_u64() % WAVES_BEFORE_MS / 1_000 * 1_000;
+    let scheduled = random.next_u64().is_multiple_of(2);
+    for build in &mut workload.builds {
+        if scheduled {
+            build.shift_to(wave_at_ms + build.at_ms % WAVE_MS);
+        }
+        if random.next_u64().is_multiple_of(2) {
+            build.bot = Some(Bot { looks_every_ms: pick(random, &[5_000, 10_000, 30_000]), retries: 2 });
+        }
+        build.retry_at_ms.retain(|at_ms| *at_ms < LOOKED_BEFORE_MS);
+    }
+    workload.builds.sort_by_key(|build| build.at_ms);
+    for (n, build) in workload.builds.iter_mut().enumerate() {
+        build.name = format!("build-{}", n + 1);
+    }
+}
+
+/// Builds of one schedule start within this time.
+const WAVE_MS: u64 = 3 * 60 * 1_000;
+/// The schedule is before this: those that wait for one agent need their time.
+const WAVES_BEFORE_MS: u64 = 10 * 60 * 1_000;
 
 fn build(random: &mut impl RngCore, parameters: &Parameters) -> Build {
     let at_ms = random.next_u64() % STARTED_BEFORE_MS / 1_000 * 1_000;
@@ -100,11 +124,10 @@ fn build(random: &mut impl RngCore, parameters: &Parameters) -> Build {
             looks_at_ms += 5_000 + random.next_u64() % (takes_ms + 120_000) / 1_000 * 1_000;
             looks_at_ms
         })
-        .filter(|at| *at < HEAL_MS + 120_000)
         .collect();
     let cancelled = random.next_u64().is_multiple_of(4);
     let cancel_at_ms = cancelled.then(|| at_ms + 5_000 + random.next_u64() % (takes_ms + 60_000) / 1_000 * 1_000);
-    Build { name: String::new(), at_ms, jobs, retry_at_ms, cancel_at_ms }
+    Build { name: String::new(), at_ms, jobs, retry_at_ms, bot: None, cancel_at_ms }
 }
 
 fn swarm(parameters: &Parameters) -> Swarm {
@@ -121,5 +144,29 @@ fn swarm(parameters: &Parameters) -> Swarm {
         begin_ms: 30_000..HEAL_MS - 60_000,
         heal_at_ms: HEAL_MS,
         faults_max: 24,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_fleets_start_together_and_nobody_looks_before_a_build_or_too_late() {
+        let (mut together, mut by_a_bot) = (0, 0);
+        for seed in 0..200 {
+            let builds = draw(seed).workload.builds;
+            let started: Vec<u64> = builds.iter().map(|build| build.at_ms).collect();
+            assert!(started.is_sorted());
+            together += u32::from(started[started.len() - 1] - started[0] <= WAVE_MS);
+            by_a_bot += builds.iter().filter(|build| build.bot.is_some()).count();
+            for build in &builds {
+                let looks = build.retry_at_ms.iter().chain(&build.cancel_at_ms);
+                assert!(looks.clone().all(|at_ms| *at_ms > build.at_ms));
+                assert!(build.retry_at_ms.iter().all(|at_ms| *at_ms < LOOKED_BEFORE_MS));
+            }
+        }
+        assert!((80..150).contains(&together), "{together}");
+        assert!(by_a_bot > 100, "{by_a_bot}");
     }
 }

@@ -12,13 +12,15 @@ use squall_protocol::bkci::agent::{self, Configuration, Machine};
 use squall_protocol::bkci::server::{BuildSpec, Import, Keys, Nuisance, Parts, Server};
 use squall_protocol::bkci::wire::BuildInfo;
 use squall_protocol::effect::OnEffect;
+use squall_protocol::facts::Outcome;
 use squall_protocol::workers::Parent;
 use squall_sim::fault::{Phase, SystemFault};
 use squall_sim::{Process, SimTime, World};
 
 use super::disk::ToldDisk;
+use super::draw::LOOKED_BEFORE_MS;
 use super::work::{self, Execution, Plan};
-use super::{Agent, Parameters, REDIS, SERVER, Workload};
+use super::{Agent, Bot, Parameters, REDIS, SERVER, Workload};
 
 /// The service that keeps an agent running.
 pub(super) const DAEMON: &str = "agent";
@@ -31,9 +33,9 @@ pub(super) const SYSTEM_FAULTS: [(&str, RangeInclusive<i64>); 8] = [
     (EVENTS_REORDERED, 2..=60),
     (DATABASE_SLOW, 1..=15),
     (DATABASE_FAILS, 10..=60),
+    (CALLS_REPEATED, 10..=100),
     (REDIS_RESTART, 0..=1),
     (REDIS_FAIL_OVER, 1..=10),
-    (CALLS_REPEATED, 10..=100),
 ];
 
 /// Events of builds are delivered late.
@@ -46,10 +48,10 @@ const EVENTS_REORDERED: &str = "event-reordered";
 const DATABASE_SLOW: &str = "database-slow";
 /// The database refuses transactions.
 const DATABASE_FAILS: &str = "database-fails";
-/// Redis restarts, with its keys (1) or without (0).
-const REDIS_RESTART: &str = "redis-restart";
 /// The proxy before the server sends calls twice.
 const CALLS_REPEATED: &str = "call-repeated";
+/// Redis restarts, with its keys (1) or without (0).
+const REDIS_RESTART: &str = "redis-restart";
 /// A replica of Redis takes over that lags so many seconds behind.
 const REDIS_FAIL_OVER: &str = "redis-fail-over";
 
@@ -65,6 +67,12 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
         start_agent(world, &server, agent, &parameters, &choices, &plan);
     }
     carry_out_system_faults(world, &server);
+    for build in &workload.builds {
+        if let Some(bot) = build.bot.clone() {
+            let name = build.name.clone();
+            world.spawn(&format!("bot of {name}"), look_after(world.clone(), server.clone(), name, bot));
+        }
+    }
     world.spawn("workload", ask(world.clone(), server, workload));
 }
 
@@ -182,6 +190,23 @@ fn carry_out(world: &World, server: &Server, name: &str, fault: SystemFault<'_>)
             effects.count(id);
         }
         (Phase::Ends, None) => server.redis_answers(number),
+    }
+}
+
+/// Retries a build when it has failed, not when somebody has cancelled it.
+async fn look_after(world: World, server: Server, build: String, bot: Bot) {
+    let mut left = bot.retries;
+    let looks = (1..).map(|n| bot.looks_every_ms.max(1) * n).take_while(|at_ms| *at_ms < LOOKED_BEFORE_MS);
+    for at_ms in looks {
+        if left == 0 {
+            return;
+        }
+        world.sleep_until(SimTime::from_millis(at_ms)).await;
+        let builds = server.snapshot();
+        let failed = builds.iter().any(|other| other.name == build && other.outcome == Some(Outcome::Failed));
+        if failed && server.retry_build(&build).is_ok() {
+            left -= 1;
+        }
     }
 }
 

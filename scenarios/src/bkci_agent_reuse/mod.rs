@@ -98,12 +98,33 @@ pub struct Build {
     /// When its user looks whether it failed and retries it, in milliseconds of true time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_at_ms: Vec<u64>,
+    /// Who else retries it when it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bot: Option<Bot>,
     /// When somebody asks for its end, in milliseconds of true time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_at_ms: Option<u64>,
 }
 
+/// Something that looks after a build, and retries it when it has failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bot {
+    /// Between two looks, in milliseconds. At least 1.
+    pub looks_every_ms: u64,
+    /// How often it retries the build at most.
+    pub retries: u32,
+}
+
 impl Build {
+    /// It is started at another time, and everything that is done about it is as much later or earlier.
+    fn shift_to(&mut self, at_ms: u64) {
+        let was_at_ms = std::mem::replace(&mut self.at_ms, at_ms);
+        let moved = |then_ms: u64| at_ms + then_ms.saturating_sub(was_at_ms);
+        self.retry_at_ms.iter_mut().for_each(|then_ms| *then_ms = moved(*then_ms));
+        self.cancel_at_ms = self.cancel_at_ms.map(moved);
+    }
+
     fn moments_ms(&self) -> impl Iterator<Item = u64> {
         let done = self.jobs.iter().scan(self.at_ms, |at_ms, job| {
             *at_ms += job.takes_ms;
@@ -158,10 +179,13 @@ impl Model for BkciAgentReuse {
             Box::new(AttemptStartsOnce),
             Box::new(OldAttemptsSilent::default()),
             Box::new(NoEffectAfterEnd::default()),
+            Box::new(WaitedForWorkerStays { patience: WORKER_TRIES }),
             Box::new(AgentWithinCapacity { jobs: room as usize, ..AgentWithinCapacity::default() }),
             Box::new(EffectUnderLease::default()),
             Box::new(ReportedResultStays),
             Box::new(CleanWorkspace),
+            Box::new(ArrivedJobBegun::default()),
+            Box::new(HeardCancelStops::default()),
             Box::new(CancelledOnRequest),
             Box::new(JobWaitsItsTime { patience: QUEUE_TIMEOUT }),
             Box::new(OneLockHolder::default()),
@@ -179,15 +203,14 @@ impl Model for BkciAgentReuse {
             Box::new(coverage::lease_expires()),
             Box::new(coverage::agent_killed()),
         ]
-            Box::new(WaitedForWorkerStays { patience: WORKER_TRIES }),
     }
 }
 
 /// A worker that is not wanted any more is gone after its next call.
 const REFUSED_WORKER_ENDS: Duration = Duration::from_secs(15);
+/// A worker tries to start for 4 min in the repaired design and for longer in the other, by a clock that may be fast.
+const WORKER_TRIES: Duration = Duration::from_secs(3 * 60);
 /// A job that finds no room is given up after so long: 120 tries, 5 s apart, less what the first one saves.
-            Box::new(ArrivedJobBegun::default()),
-            Box::new(HeardCancelStops::default()),
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(9 * 60);
 /// An event that is delivered again, and a lock of a critical section that has to end by itself.
 const LOCK_FREED: Duration = Duration::from_secs(180);
@@ -199,5 +222,3 @@ const LEASE_ENDS: Duration = Duration::from_secs(14 * 60);
 const CLAIMED: Duration = Duration::from_secs(150);
 /// A heartbeat, and the time that a job takes to end.
 const CANCEL_DELIVERED: Duration = Duration::from_secs(120);
-/// A worker tries to start for 4 min in the repaired design and for longer in the other, by a clock that may be fast.
-const WORKER_TRIES: Duration = Duration::from_secs(3 * 60);
