@@ -294,25 +294,27 @@ fn a_completion_that_comes_twice_is_answered_by_what_became_of_it() {
 }
 
 #[test]
-fn a_call_that_comes_twice_is_carried_out_twice_and_answered_once() {
-    let bench = Bench::new(Choices::hardened());
-    bench.clock.run(async {
-        bench.ask(json!([])).await;
-        bench.start("b");
-        bench.next_build().await;
-        let effects = Arc::new(Mutex::new(0));
-        let count = effects.clone();
-        bench.server.disturb(1, Nuisance::CallsRepeated(100), OnEffect::new(move || *count.lock().unwrap() += 1));
-        for (seq, next) in [("1", "2"), ("2", "")] {
-            bench.do_job(("b", seq), true).await;
-            if !next.is_empty() {
-                assert_eq!(bench.next_build().await["vmSeqId"], next);
-            }
-        }
-        bench.clock.sleep(secs(10)).await;
-        assert!(*effects.lock().unwrap() >= 12);
-    });
-    assert_eq!(bench.ended(), Some(Outcome::Succeeded));
+fn a_start_that_comes_twice_is_refused_unless_it_says_whose_it_is() {
+    for (check, answer) in [(StartCheck::RepeatedCallsPass, 500), (StartCheck::SameWorkerPasses, 200)] {
+        let bench = Bench::new(with(|choices| choices.start_check = check));
+        bench.clock.run(async {
+            bench.ask(json!([])).await;
+            bench.start("b");
+            bench.next_build().await;
+            let effects = Arc::new(Mutex::new(0));
+            let count = effects.clone();
+            bench.server.disturb(1, Nuisance::CallsRepeated(100), OnEffect::new(move || *count.lock().unwrap() += 1));
+            let request = Request::put(path::STARTED)
+                .header(header::PROJECT_ID, "p")
+                .header(header::AGENT_ID, AGENT)
+                .header(header::SECRET_KEY, "s")
+                .header(header::BUILD_ID, "b")
+                .header(header::VM_SEQ_ID, "1")
+                .header(header::WORKER_ID, "w");
+            let (status, _) = bench.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!((status.as_u16(), *effects.lock().unwrap()), (answer, 1), "{check:?}");
+        });
+    }
 }
 
 #[test]
