@@ -93,14 +93,20 @@ impl State {
         self.tokens.subject(token, now).cloned().map_err(|_| Failure::Unauthorized)
     }
 
-    /// The agent that a call speaks for.
+    /// The agent that a call to the pool or its broker speaks for, unless they deny it.
     pub(super) fn calling_agent(&self, call: &Call, now: Timestamp) -> Result<AgentId, Failure> {
+        let id = self.token_agent(call, now)?;
+        if self.denies(id, Denial::AccessDenied, now) {
+            return Err(Failure::AccessDenied("Its permissions could not be evaluated."));
+        }
+        if self.denies(id, Denial::AgentUnknown, now) { Err(Failure::AgentNotFound) } else { Ok(id) }
+    }
+
+    /// The agent that a call's token speaks for. The run service asks for no more: its 404 is that of a job, and no kind
+    /// of error of its own says that an agent is not known (`RunServiceHttpClient`).
+    pub(super) fn token_agent(&self, call: &Call, now: Timestamp) -> Result<AgentId, Failure> {
         match self.caller(call, now)? {
             Subject::Agent(id) if !self.agents.contains_key(&id) => Err(Failure::AgentNotFound),
-            Subject::Agent(id) if self.denies(id, Denial::AccessDenied, now) => {
-                Err(Failure::AccessDenied("Its permissions could not be evaluated."))
-            }
-            Subject::Agent(id) if self.denies(id, Denial::AgentUnknown, now) => Err(Failure::AgentNotFound),
             Subject::Agent(id) => Ok(id),
             Subject::Attempt(..) => Err(Failure::AccessDenied("The token is that of a job.")),
         }

@@ -28,7 +28,7 @@ pub(super) fn routes(server: &Server) -> Router<Server> {
 
 async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
     let acquired = server.with(|state, now| {
-        let id = state.calling_agent(&call, now)?;
+        let id = state.token_agent(&call, now)?;
         let sent: AcquireJobRequest = call.json("request")?;
         let (number, job) = state.acquire(id, &sent.job_message_id, now)?;
         Ok(receipted(ok(&job), state.receipt(number)))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::effect::counted;
 
 /// The job's plan, id and own token.
 fn parts(job: &Value) -> (Value, String) {
@@ -89,6 +90,22 @@ async fn acquiring_twice_conflicts_unless_it_is_idempotent() {
         assert_eq!(bench.count(|fact| matches!(fact, Fact::LeaseGranted { .. })), 1);
         let (other, _) = bench.v2("bb").await;
         bench.acquire(&other, &reference).await.expect_run_error(409);
+    }
+}
+
+#[tokio::test]
+async fn the_run_service_serves_a_runner_that_the_broker_denies() {
+    for (denial, status) in [(Denial::AccessDenied, 403), (Denial::AgentUnknown, 404)] {
+        let bench = Bench::upstream();
+        let (member, session) = bench.v2("a").await;
+        bench.queue("j");
+        let reference = bench.reference(&member, session).await;
+        let (told, on_effect) = counted();
+        bench.server.deny(member.is.agent_id, denial, Duration::from_secs(60), on_effect).unwrap();
+        let path = format!("/broker/acknowledge?sessionId={session}");
+        bench.post(&path, &member.token, json!({})).await.expect(status);
+        bench.acquire(&member, &reference).await.expect(200);
+        assert_eq!(told(), 1);
     }
 }
 
