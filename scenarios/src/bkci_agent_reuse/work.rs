@@ -51,7 +51,7 @@ impl Plan {
 
 fn enters(build: &str, jobs: &[Job], job: &Job, seq: u32) -> Enters {
     let Place::SameAs(root) = job.spec.place else { return Enters::Fresh };
-    let root_stage = jobs.get(root as usize - 1).map(|root| root.spec.stage);
+    let root_stage = (1..).zip(jobs).find(|(n, _)| *n == root).map(|(_, root)| root.spec.stage);
     // The root itself, and those after it that build on its workspace too.
     let leaves = |n: u32, other: &Job| {
         n == root || (other.spec.place == Place::SameAs(root) && Some(other.spec.stage) != root_stage)
