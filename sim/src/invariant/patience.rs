@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_client_that_waits_in_vain_is_a_breach() {
         let broken = (320, "a", "silence-bounded/client");
-        let words = &["a waited for pool", "5 min", "0:08:20", "120 s"];
+        let words = &["a waited for pool", "5 min", "0:08:20", "2 min are the most"];
         breaks(&SilenceBounded::default(), broken, words, vec![(500, waited("a", 300)), (END_S, load("a"))]);
     }
 
