@@ -103,6 +103,7 @@ pub async fn run(line: Line, choices: Choices, configuration: Configuration, shu
 async fn open<'a>(api: &'a Api, mut set: i64, missing: Option<Failure>) -> Result<MessageSession<'a>, Failure> {
     let mut patience = Patience::new(api);
     let mut unknown = missing.is_some();
+    let mut registered_before = unknown;
     loop {
         let opened = match unknown {
             true => api.register_set().await.map(|id| {
@@ -115,7 +116,11 @@ async fn open<'a>(api: &'a Api, mut set: i64, missing: Option<Failure>) -> Resul
             Ok(None) => tracing::warn!("the runner scale set is registered anew as {set}"),
             Ok(Some(session)) => return Ok(session),
             Err(missing) if missing.is_missing_set() && api.choices.missing_set == MissingSet::Reregisters => {
-                unknown = true;
+                // A service may take a while to know what it registers.
+                if registered_before {
+                    patience.wait().await;
+                }
+                (unknown, registered_before) = (true, true);
             }
             Err(failure) => patience.with(failure).await?,
         }

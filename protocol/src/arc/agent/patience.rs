@@ -20,7 +20,7 @@ impl<'a> Patience<'a> {
         Self { api, longest: PAUSES[0] }
     }
 
-    /// Ends when it is time for another attempt.
+    /// Waits for another attempt.
     ///
     /// # Errors
     /// The failure, when it is none to be outlasted.
@@ -34,9 +34,13 @@ impl<'a> Patience<'a> {
             return Err(failure);
         }
         tracing::warn!("{failure}");
-        let line = &self.api.line;
-        line.sleep_uniform(Duration::ZERO..self.longest).await;
-        self.longest = (self.longest * 2).min(PAUSES[1]);
+        self.wait().await;
         Ok(())
+    }
+
+    /// Ends when it is time for another attempt.
+    pub(super) async fn wait(&mut self) {
+        self.api.line.sleep_uniform(Duration::ZERO..self.longest).await;
+        self.longest = (self.longest * 2).min(PAUSES[1]);
     }
 }

@@ -118,6 +118,18 @@ fn each_version_has_its_own_order() {
     }
 }
 
+#[test]
+fn a_set_that_stays_unknown_is_not_registered_without_a_pause() {
+    let hardened = Choices::hardened();
+    let room = Room::new(&hardened, |_| ());
+    let unknown: Meddle = Arc::new(|asked, _| {
+        let body = Bytes::from_static(b"{\"typeName\":\"RunnerScaleSetNotFoundException\"}");
+        is_create(asked).then(|| Wrong::Answer(404, body))
+    });
+    assert_eq!(one(&room, &hardened, 600, unknown), exit::FAILED);
+    assert!((20..100).contains(&room.asked("/sessions").len()), "{:?}", room.asked("/sessions"));
+}
+
 /// Bodies that no client expects.
 fn garbage() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let texts = [
