@@ -151,7 +151,7 @@ choices! {
     /// The V1 cursor, `lastMessageId`.
     cursor: Cursor of conduct { upstream AdvancesOnReceipt, hardened AdvancesOnDispatch }
     because "the cursor moves past a job that never started"
-    from "MessageListener.cs:233-418";
+    from "MessageListener.cs:233-418; shows where the broker numbers messages by a count of its own";
 
     /// When a V1 job's message is deleted.
     ack_order: AckOrder of conduct { upstream OnDispatch, hardened OnceLeased }
@@ -176,7 +176,7 @@ choices! {
     /// Where it is written whether a job came by V2.
     job_kind: JobKindField of conduct { upstream Shared, hardened PerJob }
     because "a job that came by V1 is ended as if it had come by V2"
-    from "JobDispatcher.cs:93,1124";
+    from "JobDispatcher.cs:93,1124; shows where the broker does not know what the pool has given out";
 
     /// A cancellation that is delivered again.
     repeated_cancel: RepeatedCancel of conduct { upstream RearmsKillTimer, hardened KeepsFirstDeadline }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rand::RngCore;
 use squall_protocol::actions::server::{
-    self, AcquireReplay, Addresses, BusyStatus, Encryption, Flow, IdlessDelete, OnLeaseExpiry, RefusalCode, ResultRule,
-    SecondDelete,
+    self, AcquireReplay, Addresses, Broker, BusyStatus, Encryption, Flow, IdlessDelete, OnLeaseExpiry, RefusalCode,
+    ResultRule, SecondDelete,
 };
 use squall_protocol::facts::Outcome;
 use squall_protocol::queue::{Cursor, Redelivery};
@@ -20,7 +20,7 @@ use crate::distributed_task::course::{Course, between};
 use crate::distributed_task::faults;
 use crate::execution::WhenAsked;
 
-use super::{FRONTS, Job, Parameters, Runner, Workload};
+use super::{FRONTS, Job, Migration, Parameters, Runner, Workload};
 
 /// Parts of the paths of each front that its gateway's faults may be confined to.
 const ROUTES: [(&str, &str); 9] = [
@@ -40,6 +40,7 @@ pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let course = Course::draw(&mut streams.stream("course"));
     let parameters = parameters(&mut streams.stream("parameters"), &course);
     let workload = workload(&mut streams.stream("workload"), &course);
+    let parameters = with_migration(&mut streams.stream("migration"), parameters, &workload, course.heal_ms());
     let moments_ms: Vec<u64> = workload.jobs.iter().flat_map(Job::moments_ms).collect();
     let plan = FaultPlan::generate_near(&swarm(&parameters, &course), &moments_ms, seed);
     Drawn { end: Duration::from_millis(course.end_ms()), parameters, workload, plan }
@@ -102,7 +103,22 @@ fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
     );
     let cancel_timeout = pick(random, &[seconds(60), seconds(300), seconds(300)]);
     let service = server::Parameters { cursor, pool_redelivery, cancel_timeout, ..service };
-    Parameters { runners, service }
+    Parameters { runners, service, migration: None }
+}
+
+/// Every third pool sends its runners to the broker for a while, which begins while something is going on and ends
+/// before the heal: it is one trouble more.
+fn with_migration(random: &mut impl RngCore, parameters: Parameters, workload: &Workload, heal_ms: u64) -> Parameters {
+    let jobs: Vec<&Job> = workload.jobs.iter().filter(|job| job.at_ms < heal_ms).collect();
+    if jobs.is_empty() || !random.next_u64().is_multiple_of(3) {
+        return parameters;
+    }
+    let job = pick(random, &jobs);
+    let from_ms = job.at_ms + random.next_u64() % job.takes_ms / 1_000 * 1_000;
+    let until_ms = from_ms + pick(random, &[60_000, 300_000, 1_200_000]);
+    let migration = Migration { from_ms: from_ms.min(heal_ms), until_ms: until_ms.min(heal_ms) };
+    let service = server::Parameters { broker: pick(random, &[Broker::OfPool, Broker::Apart]), ..parameters.service };
+    Parameters { service, migration: Some(migration), ..parameters }
 }
 
 fn workload(random: &mut impl RngCore, course: &Course) -> Workload {

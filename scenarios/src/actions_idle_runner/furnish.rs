@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use squall_protocol::Workers;
 use squall_protocol::actions::agent::{self, Configuration, Machine, SETTINGS_FILE};
-use squall_protocol::actions::server::{JobSpec, Registration, Server};
+use squall_protocol::actions::server::{Flow, JobSpec, Registration, Server};
 use squall_protocol::actions::supervisor::Supervision;
 use squall_protocol::actions::{Choices, RunnerService};
 use squall_protocol::facts::Job as JobName;
@@ -14,7 +14,7 @@ use squall_sim::{Process, SimTime, World};
 use crate::distributed_task::{faults, fronts, keys, power};
 
 use super::work::Execution;
-use super::{FRONTS, Job, Parameters, Runner, Workload};
+use super::{FRONTS, Job, Migration, Parameters, Runner, Workload};
 
 /// The runner's service on its machine.
 pub(super) const SERVICE: &str = "runner";
@@ -28,7 +28,7 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
         agents.insert(runner.name.clone(), start_runner(world, &server, runner, &choices, &jobs));
     }
     faults::carry_out(world, &server, agents);
-    world.spawn("workload", queue(world.clone(), server, workload));
+    world.spawn("workload", ask(world.clone(), server, workload, parameters.migration));
 }
 
 /// One store, and a machine for each front of it.
@@ -95,11 +95,14 @@ fn machine(process: &Process, workers: Arc<dyn Workers>) -> Machine {
     Machine { clock: process.clock(), http: process.http(), random: process.random(), workers, disk: process.disk() }
 }
 
-async fn queue(world: World, server: Server, workload: Workload) {
+async fn ask(world: World, server: Server, workload: Workload, migration: Option<Migration>) {
     let mut asked: Vec<(u64, Asked)> = Vec::new();
     for job in &workload.jobs {
         asked.push((job.at_ms, Asked::Queue(job.name.clone())));
         asked.extend(job.cancel_at_ms.map(|at| (at, Asked::Cancel(job.name.clone()))));
+    }
+    if let Some(Migration { from_ms, until_ms }) = migration {
+        asked.extend([(from_ms, Asked::ServePoolBy(Flow::V2)), (until_ms, Asked::ServePoolBy(Flow::V1))]);
     }
     asked.sort_by_key(|(at, _)| *at);
     for (at_ms, what) in asked {
@@ -108,6 +111,7 @@ async fn queue(world: World, server: Server, workload: Workload) {
             Asked::Queue(name) => drop(server.queue_job(JobSpec::named(name))),
             // A job is cancelled after it was queued, so it is known.
             Asked::Cancel(name) => drop(server.cancel_job(&name)),
+            Asked::ServePoolBy(flow) => server.serve_pool_by(flow),
         }
     }
 }
@@ -116,4 +120,5 @@ async fn queue(world: World, server: Server, workload: Workload) {
 enum Asked {
     Queue(String),
     Cancel(String),
+    ServePoolBy(Flow),
 }

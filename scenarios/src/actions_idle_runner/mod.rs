@@ -57,6 +57,19 @@ pub struct Parameters {
     pub runners: Vec<Runner>,
     /// The service.
     pub service: server::Parameters,
+    /// When the pool sends its runners to the broker, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
+}
+
+/// For a while the pool sends its runners to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Migration {
+    /// From when on, in milliseconds of true time.
+    pub from_ms: u64,
+    /// Until when, in milliseconds of true time.
+    pub until_ms: u64,
 }
 
 /// A runner.

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, select_biased};
 
 use crate::actions::choices::{EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollBackoff, PollErrors, StatusChange};
 use crate::clock::Mono;
-use crate::distributed_task::agent::{Cursor, Dispatcher, body, is_not_found, is_refusal};
+use crate::distributed_task::agent::{Cursor, Dispatcher, body, conduct, is_not_found, is_refusal};
 use crate::distributed_task::dotnet;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
@@ -133,16 +133,19 @@ impl Listener {
                 },
             }
         };
-        let message = match message {
+        let (message, by) = match message {
             Some(message) if message.message_type == message_type::BROKER_MIGRATION && session.broker.is_none() => {
                 // The broker is polled under the outer token: a change of status does not abort it.
                 let migration: BrokerMigration = body(&message)?;
-                v2::message(&self.runner, &session, &migration.broker_base_url, status).await?
+                (v2::message(&self.runner, &session, &migration.broker_base_url, status).await?, Flow::V2)
             }
-            other => other,
+            other => (other, if session.broker.is_none() { Flow::V1 } else { Flow::V2 }),
         };
         let Some(message) = message else { return Ok(Polled::Nothing) };
-        self.cursor.advance(message.message_id);
+        // The broker's numbers say nothing about what the pool has.
+        if by == Flow::V1 || self.runner.choices.cursor == conduct::Cursor::AdvancesOnReceipt {
+            self.cursor.advance(message.message_id);
+        }
         Ok(Polled::Message(message))
     }
 

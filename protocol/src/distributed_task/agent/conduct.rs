@@ -217,9 +217,10 @@ pub enum AckOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cursor {
-    /// Moves when a message is received, and never back: a message that came to nothing is not seen again.
+    /// Moves when a message is received, be it from the broker, and never back: a message that came to nothing is not
+    /// seen again.
     AdvancesOnReceipt,
-    /// Goes back when a job's message came to nothing.
+    /// Goes back when a job's message came to nothing, and does not move with the broker's messages.
     AdvancesOnDispatch,
 }
 

@@ -1,6 +1,6 @@
 //! One job at a time (`JobDispatcher.cs`): starting, cancelling, and what a second job does to the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -74,6 +74,8 @@ struct State {
     orphan: bool,
     /// Cancelled before they came: their messages wait, or come again.
     cancelled: BTreeMap<Uuid, Mono>,
+    /// Messages that are deleted once nothing of their jobs is in hand.
+    kept: BTreeSet<i64>,
 }
 
 impl Dispatcher {
@@ -161,6 +163,16 @@ impl Dispatcher {
             }
             None => {}
         }
+    }
+
+    /// A message is to be deleted once nothing of its job is in hand. Is it the first time that somebody says so?
+    pub(super) fn keeps(&self, message: i64) -> bool {
+        self.state().kept.insert(message)
+    }
+
+    /// It is about to be deleted.
+    pub(super) fn keeps_no_more(&self, message: i64) {
+        self.state().kept.remove(&message);
     }
 
     fn tell(&self, dispatch: &Dispatch, kill_at: Mono) {

@@ -128,10 +128,14 @@ impl Station {
             AckOrder::OnDispatch => self.delete_message(session, message.message_id).await,
             AckOrder::OnceLeased => {
                 let (station, dispatcher, message) = (self.clone(), dispatcher.clone(), message.message_id);
-                self.tasks.add(async move {
-                    dispatcher.is_over(cancel.job_id).await;
-                    station.delete_message(session, message).await;
-                });
+                // It is handed out again and again meanwhile.
+                if dispatcher.keeps(message) {
+                    self.tasks.add(async move {
+                        dispatcher.is_over(cancel.job_id).await;
+                        dispatcher.keeps_no_more(message);
+                        station.delete_message(session, message).await;
+                    });
+                }
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,16 +11,23 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::parameters::{BusyStatus, Encryption, Flow, IdlessDelete, Registered, Registration, SessionDelete};
-use super::state::{Agent, AgentId, NO_JOB, Phase, Reported, State, Subject};
+use super::parameters::{Broker, BusyStatus, Encryption, Flow, IdlessDelete, Registered, Registration, SessionDelete};
+use super::state::{Agent, AgentId, NO_JOB, Overlooked, Phase, Reported, State, Subject};
+use crate::deadlines::after;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
-    AgentAuthorization, AgentLabel, AgentPublicKey, Property, TaskAgent, TaskAgentMessage, TaskAgentSession, property,
+    AgentAuthorization, AgentLabel, AgentPublicKey, BrokerMigration, Property, TaskAgent, TaskAgentMessage,
+    TaskAgentSession, property,
 };
 use crate::effect::OnEffect;
 use crate::facts::{self, Fact, SessionEnd};
 use crate::queue::MessageQueue;
 use crate::session::{Conflict, Creation, Opened, Session};
+
+/// Where the numbers of messages begin of a broker that is apart.
+const BROKER_NUMBERS: i64 = 1 << 40;
+/// How long such a broker takes to learn of a job that a runner brings along from the pool: a guess.
+const UNAWARE: Duration = Duration::from_secs(300);
 
 impl State {
     pub(super) fn register(&mut self, registration: Registration) -> Registered {
@@ -43,6 +51,7 @@ impl State {
             reported: Reported::Online,
             engaged: BTreeSet::new(),
             overlooked: Vec::new(),
+            brings_job: false,
             idle_since: None,
             idle_before: 0,
             shown: (false, false),
@@ -151,6 +160,32 @@ impl State {
         answer
     }
 
+    /// Runners that are registered with the pool are sent to the broker, or no longer.
+    pub(super) fn serve_pool_by(&mut self, flow: Flow) {
+        self.pool_served_by = flow;
+        let unseen = (self.parameters.broker, self.parameters.busy_status) == (Broker::Apart, BusyStatus::Ignored);
+        for agent in self.agents.values_mut().filter(|agent| agent.flow == Flow::V1) {
+            agent.brings_job = flow == Flow::V2 && unseen && !agent.engaged.is_empty();
+        }
+    }
+
+    /// The broker to go to, when an agent that calls by `flow` is not served there.
+    pub(super) fn migration(&self, flow: Flow) -> Option<BrokerMigration> {
+        let sent_away = flow == Flow::V1 && self.pool_served_by == Flow::V2;
+        sent_away.then(|| BrokerMigration { broker_base_url: self.parameters.addresses.broker.clone() })
+    }
+
+    /// Notes by which flow an agent calls.
+    pub(super) fn heard_by(&mut self, id: AgentId, flow: Flow, now: Timestamp) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.speaks = flow;
+        if flow == Flow::V2 && std::mem::take(&mut agent.brings_job) {
+            let until = after(now, UNAWARE);
+            agent.overlooked.push(Overlooked { jobs: 1, until, on_effect: OnEffect::untold() });
+            self.agent_changed(id, now);
+        }
+    }
+
     fn begin(&mut self, id: AgentId, speaks: Flow, use_fips: bool) {
         let State { agents, random, .. } = self;
         let Some(agent) = agents.get_mut(&id) else { return };
@@ -214,13 +249,22 @@ impl State {
         }
     }
 
-    /// The next message for an agent, encrypted if its session is.
-    pub(super) fn deliver(&mut self, id: AgentId, cursor: Option<i64>, now: Timestamp) -> Option<TaskAgentMessage> {
-        let State { agents, random, ledger, .. } = self;
+    /// The next message for an agent that polls by `flow`, encrypted if its session is.
+    pub(super) fn deliver(
+        &mut self,
+        id: AgentId,
+        flow: Flow,
+        cursor: Option<i64>,
+        now: Timestamp,
+    ) -> Option<TaskAgentMessage> {
+        let State { agents, random, ledger, parameters, .. } = self;
         let agent = agents.get_mut(&id)?;
         let (number, message) = agent.queue.deliver(cursor, now)?;
         let message = TaskAgentMessage {
-            message_id: number,
+            message_id: match (flow, parameters.broker) {
+                (Flow::V2, Broker::Apart) => BROKER_NUMBERS + number,
+                _ => number,
+            },
             message_type: message.kind.into(),
             iv: None,
             body: message.body.clone(),
@@ -232,8 +276,9 @@ impl State {
         })
     }
 
-    /// Forgets a message because its receiver says so.
+    /// Forgets a message because its receiver says so, by whichever number it came.
     pub(super) fn acknowledge(&mut self, id: AgentId, number: i64) {
+        let number = if number > BROKER_NUMBERS { number - BROKER_NUMBERS } else { number };
         if let Some(agent) = self.agents.get_mut(&id)
             && let Some(forgotten) = agent.queue.remove(number)
         {

@@ -43,7 +43,7 @@ async fn delete_session(Store(server): Store<Server>, call: Call) -> Response {
 }
 
 async fn get_message(Store(server): Store<Server>, call: Call) -> Response {
-    let polled = server.poll(&call).await;
+    let polled = server.poll(&call, Flow::V2).await;
     answer(
         Part::Broker,
         polled

@@ -186,11 +186,10 @@ impl State {
         let Ok(lease) = self.leases.grant(number, id, lock, now) else { return };
         let Some(agent) = self.agents.get_mut(&id) else { return };
         let agent_name = agent.name.clone();
-        let mut acked = Vec::new();
-        if agent.speaks == Flow::V2 {
-            let gone = agent.queue.remove_where(|message| message.about == number);
-            acked.extend(gone.into_iter().map(|(id, _)| agent.message(id)));
-        }
+        let reference =
+            |message: &Outgoing| message.about == number && message.kind == message_type::RUNNER_JOB_REQUEST;
+        let gone = agent.queue.remove_where(reference);
+        let acked: Vec<_> = gone.into_iter().map(|(id, _)| agent.message(id)).collect();
         self.record(Fact::LeaseGranted { job: name, attempt, agent: agent_name, until: lease.until });
         self.handled(id, offered_by);
         for message in acked {

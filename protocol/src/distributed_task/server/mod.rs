@@ -40,7 +40,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use parameters::{
-    Acquire, AcquireReplay, Addresses, BusyStatus, Completion, Denial, Encryption, Flow, IdlessDelete, JobSpec,
+    Acquire, AcquireReplay, Addresses, Broker, BusyStatus, Completion, Denial, Encryption, Flow, IdlessDelete, JobSpec,
     OnLeaseExpiry, Parameters, Policy, RefusalCode, Registered, Registration, ResultRule, SecondDelete, SessionDelete,
 };
 pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
@@ -196,6 +196,12 @@ impl Server {
             state.agent_changed(agent_id, now);
             Ok(())
         })
+    }
+
+    /// From now on runners that are registered with the pool are sent to the broker ([`Flow::V2`]), or no longer. They
+    /// learn of it with their next poll: those that are held are not ended, so that a fleet does not fall into step.
+    pub fn serve_pool_by(&self, flow: Flow) {
+        self.with(|state, _| state.serve_pool_by(flow));
     }
 
     /// Makes every token of an agent invalid: its next call is answered 401, and `on_effect` hears of it.

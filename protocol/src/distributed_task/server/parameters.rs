@@ -87,6 +87,18 @@ pub enum IdlessDelete {
     Ignored,
 }
 
+/// What the broker has in common with a pool that sends its runners to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Broker {
+    /// The pool's messages with their numbers, and what the pool knows of its runners.
+    #[default]
+    OfPool,
+    /// It numbers messages by a count of its own, far ahead of the pool's, and learns only after a while of a job that a
+    /// runner brings along. What the runner says of itself still counts where it counts ([`Parameters::busy_status`]).
+    Apart,
+}
+
 /// Does an agent that polls as busy get a job, when the server knows of none that it has?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -172,6 +184,9 @@ pub struct Parameters {
     pub idless_delete: IdlessDelete,
     /// Does the status in a poll count?
     pub busy_status: BusyStatus,
+    /// What the broker has in common with the pool. Sources do not say.
+    #[serde(default)]
+    pub broker: Broker,
     /// Does the broker ask for an acknowledgement of job messages?
     pub should_acknowledge: bool,
     /// How long a cancelled job may take to end by itself; goes with the cancellation.
@@ -212,6 +227,7 @@ impl Parameters {
             second_delete: SecondDelete::NotFound,
             idless_delete: IdlessDelete::EndsLiveSession,
             busy_status: BusyStatus::Counts,
+            broker: Broker::OfPool,
             should_acknowledge: true,
             cancel_timeout: Duration::from_secs(300),
             token_life: Duration::from_secs(3_000),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::agents;
 use super::call::{Call, receipted};
 use super::failure::Failure;
+use super::parameters::Flow;
 use super::state::Reported;
 use super::{SHORTEST_WAIT, Server, span_until};
 use crate::distributed_task::wire::{TaskAgentMessage, status};
@@ -23,17 +24,18 @@ enum Step {
 }
 
 impl Server {
-    /// The next message for the agent that calls; `None` when there was none for as long as polls are held.
-    pub(super) async fn poll(&self, call: &Call) -> Result<Option<TaskAgentMessage>, Failure> {
-        let id = self.with(|state, now| {
+    /// The next message for the agent that calls by `flow`; `None` when there was none for as long as polls are held.
+    pub(super) async fn poll(&self, call: &Call, flow: Flow) -> Result<Option<TaskAgentMessage>, Failure> {
+        let (id, migration) = self.with(|state, now| {
             let id = state.calling_agent(call, now)?;
             state.refresh(id, session(call)?, now)?;
+            state.heard_by(id, flow, now);
             match call.query("status") {
                 Some(said) if said.eq_ignore_ascii_case(status::BUSY) => state.note(id, Reported::Busy, now),
                 Some(_) => state.note(id, Reported::Online, now),
                 None => {}
             }
-            Ok(id)
+            Ok((id, state.migration(flow)))
         })?;
         let (named, cursor) = (session(call)?, call.query("lastMessageId").and_then(|id| id.parse().ok()));
         let began = self.0.clock.mono();
@@ -45,8 +47,12 @@ impl Server {
                 if named.is_none_or(|named| state.sessions.get(&named).is_none()) {
                     return Err(Failure::SessionGone);
                 }
-                if let Some(message) = state.deliver(id, cursor, now) {
+                if let Some(message) = state.deliver(id, flow, cursor, now) {
                     return Ok(Step::Message(message));
+                }
+                // What is still with the pool, the pool hands out itself.
+                if let Some(migration) = &migration {
+                    return Ok(Step::Message(TaskAgentMessage::migration(migration)));
                 }
                 let again = state.agents.get(&id).and_then(|agent| agent.queue.next_delivery(cursor));
                 let wait = again.map_or(self.0.parameters.poll_hold, |again| span_until(again, now));

@@ -65,7 +65,7 @@ pub(super) struct Agent {
     pub(super) public_key: PublicKey,
     pub(super) labels: Vec<String>,
     pub(super) queue: MessageQueue<Outgoing>,
-    /// What its session speaks.
+    /// By which flow it was heard last.
     pub(super) speaks: Flow,
     /// The key of its session's messages, and whether it was asked for with SHA-256.
     pub(super) session_key: Option<SessionKey>,
@@ -75,6 +75,8 @@ pub(super) struct Agent {
     pub(super) engaged: BTreeSet<JobNumber>,
     /// How often the pool overlooks what it has.
     pub(super) overlooked: Vec<Overlooked>,
+    /// Will a broker that is apart see it without the job that it has from the pool?
+    pub(super) brings_job: bool,
     /// Its place among the idle ones.
     pub(super) idle_since: Option<u64>,
     /// The last place that it had there.
@@ -140,6 +142,8 @@ pub(super) struct State {
     pub(super) agents: BTreeMap<AgentId, Agent>,
     pub(super) by_client: BTreeMap<Uuid, AgentId>,
     pub(super) pools: BTreeSet<i64>,
+    /// Who serves the runners that are registered with the pool.
+    pub(super) pool_served_by: Flow,
     pub(super) last_agent: AgentId,
     pub(super) sessions: SessionTable<Uuid, AgentId>,
     pub(super) jobs: BTreeMap<JobNumber, Job>,
@@ -175,6 +179,7 @@ impl State {
             agents: BTreeMap::new(),
             by_client: BTreeMap::new(),
             pools: BTreeSet::from([1]),
+            pool_served_by: Flow::V1,
             last_agent: 0,
             jobs: BTreeMap::new(),
             by_job: BTreeMap::new(),

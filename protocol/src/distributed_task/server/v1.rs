@@ -60,6 +60,9 @@ async fn create_session(Store(server): Store<Server>, call: Call) -> Response {
     let opened = server.with(|state, now| {
         let id = state.member(&call, now)?;
         let asked: TaskAgentSession = call.json("session")?;
+        if let Some(migration) = state.migration(Flow::V1) {
+            return Ok(TaskAgentSession { broker_migration_message: Some(migration), ..asked });
+        }
         let key = call.header(IDEMPOTENCY_KEY).map(Into::into);
         state.open_session(id, asked, key, Flow::V1, now)
     });
@@ -78,7 +81,7 @@ async fn delete_session(Store(server): Store<Server>, call: Call) -> Response {
 async fn get_message(Store(server): Store<Server>, call: Call) -> Response {
     let allowed = server.with(|state, now| state.member(&call, now));
     let polled = match allowed {
-        Ok(_) => server.poll(&call).await,
+        Ok(_) => server.poll(&call, Flow::V1).await,
         Err(failure) => Err(failure),
     };
     answer(

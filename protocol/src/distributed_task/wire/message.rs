@@ -205,6 +205,14 @@ pub struct TaskAgentMessage {
     pub body: String,
 }
 
+impl TaskAgentMessage {
+    /// Sends its receiver to the broker; nobody deletes it.
+    pub fn migration(to: &BrokerMigration) -> Self {
+        let body = serde_json::to_string(to).expect("wire types are plain JSON");
+        Self { message_type: message_type::BROKER_MIGRATION.into(), body, ..Self::default() }
+    }
+}
+
 /// The body of a [`message_type::JOB_CANCELLATION`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

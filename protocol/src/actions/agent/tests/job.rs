@@ -49,6 +49,19 @@ fn a_cancellation_that_is_delivered_again_postpones_the_kill_in_the_real_runner(
 }
 
 #[test]
+fn a_cancellation_that_is_delivered_again_is_deleted_once() {
+    let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(3_000)) };
+    let bench = Bench::new(Choices::hardened(), |asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", 1..=5) => Some(after(HOLD, cancellation(2, 1, "00:05:00"))),
+        _ => None,
+    });
+    let bench = bench.v1().jobs(jobs);
+    bench.run(secs(3_600));
+    assert_eq!(bench.asked("DELETE messages").len(), 2, "one for the job, one for the cancellation");
+}
+
+#[test]
 fn a_second_job_cancels_the_first_in_v2() {
     for choices in [Choices::upstream(), put_back("second-job")] {
         let real = Bench::new(choices, jobs_in_v2(2)).v2().jobs(Jobs::lasting(secs(200)));

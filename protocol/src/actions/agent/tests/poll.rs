@@ -253,6 +253,27 @@ fn a_migrated_v1_runner_polls_the_broker_each_time() {
 }
 
 #[test]
+fn the_broker_s_numbers_move_the_cursor_of_the_real_runner_alone() {
+    let cursor = |choices: Choices| {
+        let bench = Bench::new(choices, |asked| match asked.what.as_str() {
+            "GET messages" => {
+                let body = json!({"brokerBaseUrl": BASE}).to_string();
+                Some(Answer::Json(200, json!({"messageId": 0, "messageType": "BrokerMigration", "body": body})))
+            }
+            "GET message" if asked.before == 0 => {
+                Some(Answer::Json(200, json!({"messageId": 7_000, "messageType": "ForceTokenRefresh", "body": ""})))
+            }
+            _ => None,
+        });
+        let bench = bench.v1();
+        bench.run(secs(120));
+        bench.asked("GET messages")[1].query.get("lastMessageId").cloned()
+    };
+    assert_eq!(cursor(put_back("cursor")).as_deref(), Some("7000"));
+    assert_eq!(cursor(Choices::hardened()), None);
+}
+
+#[test]
 fn an_order_to_update_ends_the_runner_once_it_is_idle() {
     let bench = Bench::new(Choices::upstream(), |asked| match (asked.what.as_str(), asked.before) {
         ("GET message", 0) => Some(v2_job(1)),

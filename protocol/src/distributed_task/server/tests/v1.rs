@@ -249,3 +249,62 @@ async fn a_job_can_be_fetched_by_the_name_of_its_offer() {
     assert_eq!(job["jobId"], id.to_string());
     bench.get(&path("x"), &member.token).await.expect_error(404, "TaskAgentJobNotFoundException");
 }
+
+#[tokio::test]
+async fn a_pool_that_moved_sends_its_runners_to_the_broker() {
+    let bench = Bench::new(Policy::upstream(), |parameters| parameters.broker = Broker::Apart);
+    let (member, session) = bench.v1("a").await;
+    let path = format!("{MESSAGES}?sessionId={session}");
+    let mut held = pin!(bench.get(&path, &member.token));
+    assert!(futures_util::poll!(&mut held).is_pending());
+    bench.server.serve_pool_by(Flow::V2);
+    bench.clock.advance(49);
+    assert!(futures_util::poll!(&mut held).is_pending(), "a poll that is held is not ended");
+    bench.clock.advance(1);
+    assert_eq!(held.await.status.as_u16(), 202);
+    let migration = bench.get(&path, &member.token).await.expect(200);
+    assert_eq!(migration["messageType"], "BrokerMigration");
+    assert_eq!(migration["body"], json!({"brokerBaseUrl": "http://server/broker/"}).to_string());
+    let opened = bench.post(SESSIONS, &member.token, session_of(&member, "host (PID: 2)")).await.expect(200);
+    assert_eq!(opened["brokerMigrationMessage"]["brokerBaseUrl"], "http://server/broker/");
+    assert!(opened.get("sessionId").is_none(), "the broker is who opens it");
+
+    // The session goes on at the broker, whose jobs are V2's and whose numbers are not the pool's.
+    let broker = format!("/broker/message?sessionId={session}&status=Online");
+    let (polled, _) = futures_util::join!(bench.get(&broker, &member.token), async {
+        tokio::task::yield_now().await;
+        bench.queue("j")
+    });
+    let polled = polled.expect(200);
+    assert_eq!(polled["messageType"], "RunnerJobRequest");
+    let number = polled["messageId"].as_i64().unwrap();
+    assert!(number > 1_000, "{number}");
+    bench.delete(&format!("{MESSAGES}/{number}?sessionId={session}"), &member.token).await.expect(204);
+    assert_eq!(bench.count(|fact| matches!(fact, Fact::MessageAcked { .. })), 1);
+
+    bench.server.serve_pool_by(Flow::V1);
+    bench.server.update_agent(member.is.agent_id, "3.0.0").unwrap();
+    let behind = format!("{path}&lastMessageId={number}");
+    let back = bench.get(&behind, &member.token);
+    assert!(futures_util::poll!(pin!(back)).is_pending(), "a cursor of the broker's hides what the pool has");
+    assert_eq!(bench.get(&path, &member.token).await.expect(200)["messageType"], "AgentRefresh");
+}
+
+#[tokio::test]
+async fn a_broker_apart_gives_a_second_job_to_a_runner_that_brings_one_along() {
+    for (broker, given) in [(Broker::OfPool, false), (Broker::Apart, true)] {
+        let bench = Bench::new(Policy::upstream(), |parameters| {
+            (parameters.broker, parameters.busy_status) = (broker, BusyStatus::Ignored);
+        });
+        let (member, session) = bench.v1("a").await;
+        bench.queue("j");
+        let (message, job) = take(&bench, &member, session).await;
+        patch(&bench, &member, job["requestId"].as_i64().unwrap(), json!({})).await.expect(200);
+        bench.delete(&format!("{MESSAGES}/{message}?sessionId={session}"), &member.token).await.expect(204);
+        bench.queue("k");
+        bench.server.serve_pool_by(Flow::V2);
+        let path = format!("/broker/message?sessionId={session}&status=Busy");
+        let polled = futures_util::poll!(pin!(bench.get(&path, &member.token)));
+        assert_eq!(polled.is_ready(), given, "{broker:?}");
+    }
+}
