@@ -8,6 +8,8 @@
 
 #[path = "support/elsewhere.rs"]
 mod elsewhere;
+#[path = "support/piped.rs"]
+mod piped;
 mod support;
 
 use std::sync::Arc;
@@ -34,8 +36,15 @@ fn main() {
     // Each ratio is seeds per second over seeds per second; one round of the slower stack is measured against several
     // seeds of ours, so that a round is never shorter than a few milliseconds.
     support::print_ratio("campaign_vs_madsim", || repeat(8, on_madsim), || repeat(8, squall));
+    // What that ratio could be if the simulation cost nothing.
+    support::print_ratio("campaign_of_piped_vs_madsim", || repeat(8, on_madsim), || repeat(8, on_pipes));
     turmoil_ratio();
     support::print_ratio("jobs_2_vs_1", || campaign(1), || campaign(2));
+}
+
+/// Without a simulation.
+fn on_pipes(_seed: u64) {
+    piped::world(AGENTS, POLLS, HOLD);
 }
 
 fn repeat(times: u64, run: impl Fn(u64)) {

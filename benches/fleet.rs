@@ -1,10 +1,10 @@
 //! What fleets cost: an exchange among a thousand agents beside one among five, and the memory of an idle agent.
 
-#![expect(clippy::disallowed_methods, reason = "what Squall is measured beside runs on tokio")]
-
 #[expect(dead_code, reason = "only the clock is of use here")]
 #[path = "support/elsewhere.rs"]
 mod elsewhere;
+#[path = "support/piped.rs"]
+mod piped;
 mod support;
 
 use std::sync::Arc;
@@ -12,13 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use elsewhere::SleepClock;
-use http::Request;
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::handshake;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use squall_sim::trace::Keep;
 use squall_sim::{SimTime, World};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -45,7 +38,7 @@ fn main() {
     criterion.final_summary();
     support::print_ratio("fleet_cost_growth", || fleet(MANY), || fleet(FEW));
     // What hyper and axum do by themselves when a thousand connections take turns in the processor's caches.
-    support::print_ratio("fleet_cost_growth_of_duplex", || duplex_fleet(MANY), || duplex_fleet(FEW));
+    support::print_ratio("fleet_cost_growth_of_piped", || piped_fleet(MANY), || piped_fleet(FEW));
     println!("ratio fleet_kib_per_idle_agent {:.1}", kib_per_idle_agent());
 }
 
@@ -55,32 +48,9 @@ fn fleet(agents: usize) {
     }
 }
 
-/// The same agents and the same server with nothing in between but memory, on tokio with paused time.
-fn duplex_fleet(agents: usize) {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+fn piped_fleet(agents: usize) {
     for _ in 0..EXCHANGES / POLLS / agents {
-        runtime().expect("tokio").block_on(async {
-            let clock = Arc::new(SleepClock(tokio::time::sleep));
-            let mut polling = tokio::task::JoinSet::new();
-            for _ in 0..agents {
-                let (near, far) = tokio::io::duplex(64 * 1024);
-                let service = TowerToHyperService::new(support::router(clock.clone(), HOLD));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(far), service));
-                polling.spawn(async move {
-                    let (mut sender, driver) = handshake(TokioIo::new(near)).await.expect("h1");
-                    tokio::spawn(driver);
-                    for _ in 0..POLLS {
-                        sender.ready().await.expect("h1");
-                        let request = Request::get("/message").header("host", "server");
-                        let request = request.body(Empty::<bytes::Bytes>::new()).expect("a valid request");
-                        sender.send_request(request).await.expect("h1").into_body().collect().await.expect("a body");
-                    }
-                });
-            }
-            while let Some(done) = polling.join_next().await {
-                done.expect("no panic");
-            }
-        });
+        piped::world(agents, POLLS, HOLD);
     }
 }
 
