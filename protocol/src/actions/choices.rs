@@ -72,7 +72,7 @@ choices! {
     on_not_found: OnNotFound {
         /// Believed at once: the configuration is deleted, or the process ends for good.
         upstream DeletesConfiguration,
-        /// Asked again, a minute apart; believed the third time in a row.
+        /// Asked again, a minute apart; believed the fifth time in a row.
         hardened Confirms,
     }
     because "one wrong not-found deletes the configuration"
@@ -167,6 +167,16 @@ choices! {
     }
     because "the replay of acquirejob loses the job it acquired"
     from "actions/actions-runner-controller#4307";
+
+    /// After a job that turned out to be somebody else's, or nobody's any more.
+    skipped_job: SkippedJob {
+        /// Nothing is done for a while, which grows to a minute: no poll, and no cancellation.
+        upstream BlocksPolls,
+        /// The next poll begins at once, at its ordinary pace.
+        hardened PollsOn,
+    }
+    because "after jobs that were lost to others the runner is deaf for up to a minute each"
+    from "ErrorThrottler.cs; Runner.cs:515-850";
 
     /// A job arrives while another one runs.
     second_job: SecondJob of conduct { upstream DropsOne, hardened WaitsForFirst }

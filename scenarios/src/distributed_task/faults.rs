@@ -24,7 +24,7 @@ pub const AGENT_UNKNOWN: &str = "agent-unknown";
 /// The pool offers a busy agent up to so many jobs while it lasts, as if it were idle.
 pub const JOB_OVERLOOKED: &str = "job-overlooked";
 
-/// What is done to agents, and how much of it. A copy that lags behind catches up before an agent that asks three times,
+/// What is done to agents, and how much of it. A copy that lags behind catches up before an agent that asks five times,
 /// a minute apart, has to believe it.
 const TO_AGENTS: [(&str, RangeInclusive<i64>); 5] = [
     (REGISTRATION_REFUSED, 0..=0),

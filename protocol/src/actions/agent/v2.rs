@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::actions::choices::{AcquireReplay, EphemeralSkip};
+use crate::actions::choices::{AcquireReplay, EphemeralSkip, SkippedJob};
 use crate::actions::wire::{AcquireJobRequest, RunnerJobRequestRef};
 use crate::clock::{self, Mono};
 use crate::distributed_task::agent::{Origin, body, decrypted};
@@ -134,7 +134,9 @@ impl Intake {
                 {
                     return Ok(Taken::Done);
                 }
-                self.acquisitions.skips.wait(&self.runner.line).await;
+                if self.runner.choices.skipped_job == SkippedJob::BlocksPolls {
+                    self.acquisitions.skips.wait(&self.runner.line).await;
+                }
                 Ok(Taken::Skipped)
             }
             Err(failure) => {

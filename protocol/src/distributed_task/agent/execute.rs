@@ -172,7 +172,7 @@ impl Execution<'_> {
         let exit = self.wait_for_end(&mut *worker, told, grace).await;
         self.worker_gone().await;
         if !matches!(exit, Exit::Code(code) if is_reported(code)) && !self.is_not_ours() {
-            self.report_unreported(on_end).await;
+            self.report_unreported(unreported(exit).unwrap_or(on_end)).await;
         }
         self.renewal.finish().await?;
         complete::finish_request(self.dispatcher, self.dispatch, on_end).await?;
@@ -211,18 +211,20 @@ impl Execution<'_> {
     }
 
     async fn worker_ended(&self, exit: Exit) -> Result<TaskResult, Failure> {
-        let result = result_of(exit);
+        let (result, unreported) = (result_of(exit), unreported(exit));
         self.worker_gone().await;
-        match result {
+        match result.or(unreported) {
             None => {
                 tracing::warn!("Worker finished for job {}. {exit:?} is no result.", self.dispatch.job.job_id);
                 complete::report_crash(self.dispatcher, self.dispatch, self.renewal.may_last_until()).await;
             }
-            Some(TaskResult::Abandoned) => self.report_unreported(TaskResult::Abandoned).await,
+            Some(result) if unreported.is_some() || result == TaskResult::Abandoned => {
+                self.report_unreported(result).await;
+            }
             Some(_) => {}
         }
         self.renewal.finish().await?;
-        let result = result.unwrap_or(TaskResult::Failed);
+        let result = result.or(unreported).unwrap_or(TaskResult::Failed);
         complete::finish_request(self.dispatcher, self.dispatch, result).await?;
         Ok(result)
     }
@@ -348,6 +350,14 @@ fn is_reported(code: i32) -> bool {
     result_of(Exit::Code(code)).is_some_and(|result| result != TaskResult::Abandoned)
 }
 
+/// The result that a worker knew and had no time to report.
+fn unreported(exit: Exit) -> Option<TaskResult> {
+    match exit {
+        Exit::Code(code) => u64::try_from(code - UNREPORTED_CODES).ok().and_then(TaskResult::from_number),
+        Exit::Killed => None,
+    }
+}
+
 /// Why a message did not reach the worker.
 enum Unsent {
     TimedOut,
@@ -356,3 +366,5 @@ enum Unsent {
 
 /// A worker's exit code is its result and this (`TaskResultUtil`).
 pub const RESULT_CODES: i32 = 100;
+/// The repaired worker has these besides, for a result that it could not report.
+pub const UNREPORTED_CODES: i32 = 200;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::clock::Mono;
+use crate::clock::{Clock, Mono};
 use crate::disk::Disk;
 use crate::distributed_task::line::Line;
 use crate::distributed_task::wire::{JobMessage, TaskResult};
@@ -70,6 +70,9 @@ impl InHand {
     }
 }
 
+/// A full disk may have room again so much later.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
+
 /// The result of a job, written down by its worker before it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recorded {
@@ -95,10 +98,11 @@ impl Recorded {
         serde_json::from_slice(&disk.read(&file(job)).ok()?).ok()
     }
 
-    pub fn write(&self, disk: &dyn Disk, job: &JobMessage) {
-        let written = disk.write(&file(job), &serde_json::to_vec(self).expect("plain data"));
-        if let Err(error) = written {
+    /// Writes it down, as soon as the disk takes it.
+    pub async fn write(&self, clock: &dyn Clock, disk: &dyn Disk, job: &JobMessage) {
+        while let Err(error) = disk.write(&file(job), &serde_json::to_vec(self).expect("plain data")) {
             tracing::warn!("cannot write the result of job {}: {error}", job.job_id);
+            clock.sleep(WRITE_AGAIN).await;
         }
     }
 
@@ -109,4 +113,49 @@ impl Recorded {
 
 fn file(job: &JobMessage) -> String {
     format!(".result-{}-{}", job.job_id, job.attempt())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::fakes::Files;
+    use crate::virtual_clock::VirtualClock;
+
+    /// A disk that has room from this time on.
+    struct FullUntil(Duration, VirtualClock, Files);
+
+    impl Disk for FullUntil {
+        fn read(&self, path: &str) -> io::Result<Bytes> {
+            self.2.read(path)
+        }
+        fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
+            if self.1.now() < self.0 { Err(io::ErrorKind::StorageFull.into()) } else { self.2.write(path, content) }
+        }
+        fn append(&self, path: &str, content: &[u8]) -> io::Result<()> {
+            self.2.append(path, content)
+        }
+        fn sync(&self, path: &str) -> io::Result<()> {
+            self.2.sync(path)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.2.rename(from, to)
+        }
+        fn remove(&self, path: &str) -> io::Result<()> {
+            self.2.remove(path)
+        }
+    }
+
+    #[test]
+    fn a_result_is_written_down_as_soon_as_there_is_room() {
+        let (clock, job) = (VirtualClock::default(), JobMessage::default());
+        let disk = FullUntil(Duration::from_secs(12), clock.clone(), Files::default());
+        let recorded = Recorded { result: TaskResult::Succeeded, key: Uuid::nil(), since: Duration::ZERO };
+        clock.run(recorded.write(&clock, &disk, &job));
+        assert_eq!(clock.now(), Duration::from_secs(15));
+        assert_eq!(Recorded::read(&disk, &job), Some(recorded));
+    }
 }

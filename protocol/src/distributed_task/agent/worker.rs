@@ -1,6 +1,7 @@
 //! The worker process: takes one job over its pipe, executes it, and reports how it ended.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::workers::{Parent, Work};
 use super::Machine;
 use super::complete::{PATIENCE, Report};
 use super::dispatch::ORPHAN_LOOK;
-use super::execute::RESULT_CODES;
+use super::execute::{RESULT_CODES, STOP_GRACE, UNREPORTED_CODES};
 use super::in_hand::{InHand, Recorded};
 use super::lease::{KILL_MARGIN, LEASE_MARGIN, LONGEST_LEASE};
 use super::pipe::{NewJob, ToWorker};
@@ -30,6 +31,9 @@ use super::station::run_service_of;
 
 /// How long a worker waits for its job (`Worker.cs`).
 pub const JOB_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a worker goes on reporting that was told to end: less than [`STOP_GRACE`], which its listener leaves it.
+const REPORT_GRACE: Duration = STOP_GRACE.saturating_sub(Duration::from_secs(5));
 
 /// The exit code of a worker that ended by an exception.
 pub const CRASHED: i32 = 1;
@@ -54,7 +58,8 @@ pub fn name(job: &JobMessage) -> Job {
     if job.job_name.is_empty() { Job::from(job.job_id.to_string()) } else { Job::from(&job.job_name) }
 }
 
-/// A worker process. Its exit code is [`RESULT_CODES`] and the job's result, or anything else when it has none.
+/// A worker process. Its exit code is [`RESULT_CODES`] and the job's result, [`UNREPORTED_CODES`] and a result that it could
+/// not report, or anything else when it has none.
 pub async fn worker(machine: Machine, conduct: Conduct, mut parent: Box<dyn Parent>, work: &dyn Execute) -> i32 {
     let line = conduct.line(machine.clock, machine.http, machine.random);
     let first = clock::timeout(&*line.clock, JOB_TIMEOUT, parent.receive()).await;
@@ -65,7 +70,7 @@ pub async fn worker(machine: Machine, conduct: Conduct, mut parent: Box<dyn Pare
     };
     let process = Process { line, disk: machine.disk, conduct, job: *job };
     let code = match process.run(parent, work).await {
-        Ok(result) => RESULT_CODES + result as i32,
+        Ok(code) => code,
         Err(failure) => {
             tracing::warn!("Unhandled exception in worker: {failure}");
             CRASHED
@@ -90,47 +95,81 @@ struct Told {
     end_by: Watch<Option<Mono>>,
 }
 
+/// The exit code of a worker that has reported this result.
+const fn reported(result: TaskResult) -> i32 {
+    RESULT_CODES + result as i32
+}
+
 impl Process {
-    async fn run(&self, parent: Box<dyn Parent>, work: &dyn Execute) -> Result<TaskResult, Failure> {
+    async fn run(&self, parent: Box<dyn Parent>, work: &dyn Execute) -> Result<i32, Failure> {
         let told = Told {
             cancelled: Watch::new(false),
             lease_ends: Watch::new(self.job.lease_ends()),
             end_by: Watch::new(None),
         };
+        let result = Watch::new(None);
         select_biased! {
             // First of all, so that a process that was frozen does not go on before it looks at the clock.
             () = self.must_end(&told).fuse() => {
                 tracing::warn!("The lease of job {} is over, stop.", self.job.job.job_id);
-                Ok(TaskResult::Abandoned)
+                Ok(self.given_up(result.get()))
             }
             () = self.must_end_for_next_process(&told).fuse() => {
                 tracing::warn!("Job {} was cancelled and does not end, stop.", self.job.job.job_id);
-                Ok(TaskResult::Abandoned)
+                Ok(self.given_up(result.get()))
             }
-            result = self.execute_and_report(&told, work).fuse() => result,
+            () = self.must_end_with(&result, &told).fuse() => {
+                tracing::warn!("The end of job {} could not be reported, stop.", self.job.job.job_id);
+                Ok(self.given_up(result.get()))
+            }
+            done = self.execute_and_report(&told, work, &result).fuse() => done.map(reported),
             never = self.listen(parent, &told).fuse() => match never {},
         }
     }
 
-    async fn execute_and_report(&self, told: &Told, work: &dyn Execute) -> Result<TaskResult, Failure> {
+    /// The exit code of a process that has to end now. A result that is known by then, and may be nowhere else, is not lost.
+    fn given_up(&self, result: Option<TaskResult>) -> i32 {
+        match (self.conduct.crash_report, result) {
+            (CrashReport::RecordedResult, Some(result)) => UNREPORTED_CODES + result as i32,
+            _ => reported(TaskResult::Abandoned),
+        }
+    }
+
+    async fn execute_and_report(
+        &self,
+        told: &Told,
+        work: &dyn Execute,
+        known: &Watch<Option<TaskResult>>,
+    ) -> Result<TaskResult, Failure> {
         let job = &self.job.job;
         let cancelled = told.cancelled.clone();
         let asked = Shutdown::when(async move { cancelled.is(|cancelled| *cancelled).await });
         let result = TaskResult::from(work.execute(&self.line, job, asked).await);
+        known.set(Some(result));
         self.report(result).await
     }
 
+    /// Writes the result down and reports it. The one does not wait for the other.
     async fn report(&self, result: TaskResult) -> Result<TaskResult, Failure> {
-        let job = &self.job.job;
         let recorded = Recorded::now(result, &self.line);
-        let until = match self.conduct.crash_report {
-            CrashReport::AlwaysFailed => recorded.since() + PATIENCE,
+        let (until, written) = match self.conduct.crash_report {
+            CrashReport::AlwaysFailed => (recorded.since() + PATIENCE, future::ready(()).left_future()),
             // The listener sees what was written and stops renewing: the lease's end is that of this process.
             CrashReport::RecordedResult => {
-                recorded.write(&*self.disk, job);
-                recorded.since() + PATIENCE + LONGEST_LEASE
+                let written = recorded.write(&*self.line.clock, &*self.disk, &self.job.job);
+                (recorded.since() + PATIENCE + LONGEST_LEASE, written.right_future())
             }
         };
+        let mut written = pin!(written.then(|()| future::pending::<Infallible>()).fuse());
+        let mut reported = pin!(self.report_until(&recorded, until).fuse());
+        select_biased! {
+            never = written => match never {},
+            reported = reported => reported,
+        }
+    }
+
+    async fn report_until(&self, recorded: &Recorded, until: Mono) -> Result<TaskResult, Failure> {
+        let (job, result) = (&self.job.job, recorded.result);
         let report = Report::until(&self.line, &self.conduct, job, until);
         match &self.job.run_service {
             Some(url) => {
@@ -178,6 +217,16 @@ impl Process {
             () = told.lease_ends.is(|now| *now != Some(ends)).fuse() => false,
             () = self.line.clock.sleep(left).fuse() => true,
         }
+    }
+
+    /// Told to end when only the report is left to be made: the result goes to the listener before that kills the process.
+    async fn must_end_with(&self, result: &Watch<Option<TaskResult>>, told: &Told) {
+        if self.conduct.crash_report == CrashReport::AlwaysFailed {
+            future::pending::<()>().await;
+        }
+        told.cancelled.is(|cancelled| *cancelled).await;
+        result.is(Option::is_some).await;
+        self.line.clock.sleep(REPORT_GRACE).await;
     }
 
     async fn must_end_for_next_process(&self, told: &Told) {

@@ -89,7 +89,7 @@ fn a_wrong_not_found_deletes_the_configuration_of_the_real_runner() {
     });
     let truly = truly.v2();
     assert_eq!(truly.run(secs(600)), Some(exit::SUCCESS));
-    assert_eq!(truly.asked("GET message").len(), 3);
+    assert_eq!(truly.asked("GET message").len(), 5);
     assert!(!truly.disk.has(SETTINGS_FILE));
 }
 

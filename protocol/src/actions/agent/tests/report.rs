@@ -1,7 +1,8 @@
 use super::kit::*;
-use crate::actions::agent::{self, CRASHED};
+use crate::actions::agent::{self, CRASHED, UNREPORTED_CODES};
 use crate::actions::choices::Choices;
 use crate::actions::supervisor::exit;
+use crate::distributed_task::wire::TaskResult;
 use crate::supervise::Exit;
 
 fn one_job(asked: &Asked) -> Option<Answer> {
@@ -118,16 +119,18 @@ fn a_result_that_was_written_down_outlives_a_shutdown() {
         ("POST completejob", 0) | ("POST events", 0) => Some(Answer::Silence),
         _ => one_job(asked),
     };
-    let bench = |choices| {
+    let bench = |choices, ended| {
         let bench = Bench::new(choices, script).v2();
         assert_eq!(bench.run_until(secs(600), bench.shutdown_at(secs(30))), Some(exit::SUCCESS));
-        assert_eq!(bench.ran()[0].exit, Some(Exit::Killed));
+        assert_eq!(bench.ran()[0].exit, Some(ended));
         bench
     };
-    let repaired = bench(Choices::hardened()).asked("POST completejob");
+    // A result that could not be written down comes by the exit code.
+    let unreported = Exit::Code(UNREPORTED_CODES + TaskResult::Succeeded as i32);
+    let repaired = bench(Choices::hardened(), unreported).asked("POST completejob");
     assert_eq!((repaired.len(), repaired[1].body["conclusion"].as_str()), (2, Some("succeeded")));
     assert_eq!(repaired[0].header("idempotency-key"), repaired[1].header("idempotency-key"));
-    assert_eq!(bench(put_back("crash-report")).asked("POST completejob").len(), 1);
+    assert_eq!(bench(put_back("crash-report"), Exit::Killed).asked("POST completejob").len(), 1);
     let v1 = Bench::new(Choices::hardened(), script).v1();
     assert_eq!(v1.run_until(secs(600), v1.shutdown_at(secs(30))), Some(exit::SUCCESS));
     assert_eq!(v1.asked("POST events")[1].body["result"], "succeeded");
