@@ -137,6 +137,7 @@ impl Listener {
             Some(message) if message.message_type == message_type::BROKER_MIGRATION && session.broker.is_none() => {
                 // The broker is polled under the outer token: a change of status does not abort it.
                 let migration: BrokerMigration = body(&message)?;
+                tracing::info!("The pool sends this runner to the broker at {}.", migration.broker_base_url);
                 (v2::message(&self.runner, &session, &migration.broker_base_url, status).await?, Flow::V2)
             }
             other => (other, if session.broker.is_none() { Flow::V1 } else { Flow::V2 }),
