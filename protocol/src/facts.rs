@@ -172,7 +172,7 @@ pub enum Fact {
     AgentStopRequested { agent: Agent },
     /// Somebody asked an agent to replace itself by another version, for which it ends and starts again.
     AgentUpdateRequested { agent: Agent },
-    /// Somebody who may do so told an agent to stop for good: its registration was deleted, or its work is done.
+    /// An agent is to end for good: its registration was deleted, or it gets no more work than what it has.
     AgentDismissed { agent: Agent },
     /// A machine was suspended: nothing on it runs.
     MachineSuspended { machine: Agent },

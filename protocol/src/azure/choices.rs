@@ -180,7 +180,7 @@ choices! {
     /// The cursor, `lastMessageId`.
     cursor: Cursor of conduct { upstream AdvancesOnReceipt, hardened AdvancesOnDispatch }
     because "the cursor moves past a job that never started"
-    from "MessageListener.cs:233-336";
+    from "MessageListener.cs:233-336" if "the message of a lapsed offer keeps its number";
 
     /// A job arrives while another one runs.
     second_job: SecondJob of conduct { upstream DropsOne, hardened WaitsForFirst }

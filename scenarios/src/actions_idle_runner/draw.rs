@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rand::RngCore;
 use squall_protocol::actions::server::{
-    self, AcquireReplay, Addresses, Broker, BusyStatus, Encryption, Flow, IdlessDelete, OnLeaseExpiry, RefusalCode,
-    ResultRule, SecondDelete,
+    self, AcquireReplay, Addresses, Broker, BusyStatus, Encryption, Flow, IdlessDelete, Lifetime, OnLeaseExpiry,
+    RefusalCode, ResultRule, SecondDelete,
 };
 use squall_protocol::facts::Outcome;
 use squall_protocol::queue::{Cursor, Redelivery};
@@ -41,6 +41,7 @@ pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let parameters = parameters(&mut streams.stream("parameters"), &course);
     let workload = workload(&mut streams.stream("workload"), &course);
     let parameters = with_migration(&mut streams.stream("migration"), parameters, &workload, course.heal_ms());
+    let parameters = with_ephemeral_runners(&mut streams.stream("ephemeral"), parameters, &course);
     let moments_ms: Vec<u64> = workload.jobs.iter().flat_map(Job::moments_ms).collect();
     let plan = FaultPlan::generate_near(&swarm(&parameters, &course), &moments_ms, seed);
     Drawn { end: Duration::from_millis(course.end_ms()), parameters, workload, plan }
@@ -68,6 +69,7 @@ fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
             flow: pick(random, flows),
             encryption: pick(random, &[Encryption::Plain, Encryption::Plain, Encryption::KeyUnderRsa]),
             starts_at_ms: random.next_u64() % 60 * 1_000,
+            lifetime: Lifetime::Persistent,
         })
         .collect();
     let seconds = Duration::from_secs;
@@ -119,6 +121,23 @@ fn with_migration(random: &mut impl RngCore, parameters: Parameters, workload: &
     let migration = Migration { from_ms: from_ms.min(heal_ms), until_ms: until_ms.min(heal_ms) };
     let service = server::Parameters { broker: pick(random, &[Broker::OfPool, Broker::Apart]), ..parameters.service };
     Parameters { service, migration: Some(migration), ..parameters }
+}
+
+/// Every third pool has ephemeral runners besides, which are switched on at any time before the heal.
+fn with_ephemeral_runners(random: &mut impl RngCore, mut parameters: Parameters, course: &Course) -> Parameters {
+    if course.is_fleet() || !random.next_u64().is_multiple_of(3) {
+        return parameters;
+    }
+    for n in 1..=between(random, (1, 3)) {
+        parameters.runners.push(Runner {
+            name: format!("ephemeral-{n}"),
+            flow: Flow::V2,
+            encryption: pick(random, &[Encryption::Plain, Encryption::KeyUnderRsa]),
+            starts_at_ms: random.next_u64() % course.heal_ms() / 1_000 * 1_000,
+            lifetime: Lifetime::Ephemeral,
+        });
+    }
+    parameters
 }
 
 fn workload(random: &mut impl RngCore, course: &Course) -> Workload {

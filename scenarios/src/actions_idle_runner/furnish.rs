@@ -63,6 +63,7 @@ fn start_runner(
         pool: 1,
         flow: runner.flow,
         encryption: runner.encryption,
+        lifetime: runner.lifetime,
         public_key: key.public(),
     });
     let agent_id = registered.agent_id;

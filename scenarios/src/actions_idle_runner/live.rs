@@ -1,7 +1,7 @@
 //! The service on a real port.
 
 use futures_util::FutureExt;
-use squall_protocol::actions::server::{Addresses, Flow, JobSpec, Parameters, Policy, Registration, Server};
+use squall_protocol::actions::server::{Addresses, Flow, JobSpec, Lifetime, Parameters, Policy, Registration, Server};
 use squall_protocol::jwt::PrivateKey;
 
 use super::{ActionsIdleRunner, NAME};
@@ -30,6 +30,7 @@ impl Serve for ActionsIdleRunner {
             // Such an agent is told where the broker is, and may speak V1 all the same.
             flow: Flow::V2,
             encryption: wanted.encryption,
+            lifetime: Lifetime::Persistent,
             public_key: key.public(),
         });
         for n in 1..=wanted.jobs {

@@ -12,14 +12,14 @@ mod work;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use squall_protocol::actions::server::{Encryption, Flow};
+use squall_protocol::actions::server::{Encryption, Flow, Lifetime};
 use squall_protocol::actions::{Choices, server};
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
 use squall_sim::invariant::Invariant;
 use squall_sim::invariant::aborts::LeasedJobNotAborted;
 use squall_sim::invariant::coverage;
-use squall_sim::invariant::endings::{ConnectedAgentGoesOn, NoAgentStoppedForGood};
+use squall_sim::invariant::endings::{ConnectedAgentGoesOn, DismissedAgentEnds, NoAgentStoppedForGood};
 use squall_sim::invariant::idle::IdleAgentRunsNothing;
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
@@ -85,6 +85,13 @@ pub struct Runner {
     /// When its machine is switched on, in milliseconds of true time.
     #[serde(default)]
     pub starts_at_ms: u64,
+    /// How many jobs it is for.
+    #[serde(default, skip_serializing_if = "is_persistent")]
+    pub lifetime: Lifetime,
+}
+
+fn is_persistent(lifetime: &Lifetime) -> bool {
+    *lifetime == Lifetime::Persistent
 }
 
 /// What is asked of the world.
@@ -152,7 +159,7 @@ impl Model for ActionsIdleRunner {
     fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
         // The bounds follow from what the service promises in this very case.
         let service = &parameters.service;
-        let runners = parameters.runners.len();
+        let runners = parameters.runners.iter().filter(|runner| is_persistent(&runner.lifetime)).count();
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -187,6 +194,7 @@ impl Model for ActionsIdleRunner {
             Box::new(SessionRegained { bound: bounds::RECONNECT, holders: Holders::Every }),
             Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
+            Box::new(DismissedAgentEnds { bound: bounds::LEAVING }),
             Box::new(coverage::session_expires()),
             Box::new(coverage::lease_expires()),
             Box::new(coverage::agent_killed()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 use squall_protocol::azure::server::{self, LATEST_VERSION, ProgressiveBackoff};
 use squall_protocol::distributed_task::server::{
-    self as shared, Addresses, Encryption, OnLeaseExpiry, RefusalCode, ResultRule, SecondDelete,
+    self as shared, Addresses, Encryption, LapsedOffer, OnLeaseExpiry, RefusalCode, ResultRule, SecondDelete,
 };
 use squall_protocol::queue::{Cursor, Redelivery};
 use squall_protocol::random::pick;
@@ -19,7 +19,7 @@ use crate::distributed_task::course::{Course, between};
 use crate::distributed_task::faults;
 use crate::execution::WhenAsked;
 
-use super::{Agent, Ends, FRONTS, Job, POST_JOB, Parameters, Purpose, SAVE, StagePlan, Update, Workload};
+use super::{Agent, Dismissal, Ends, FRONTS, Job, POST_JOB, Parameters, Purpose, SAVE, StagePlan, Update, Workload};
 
 /// Parts of the paths of each front that its gateway's faults may be confined to.
 const ROUTES: [(&str, &str); 7] = [
@@ -35,8 +35,13 @@ const ROUTES: [(&str, &str); 7] = [
 pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
     let course = Course::draw(&mut streams.stream("course"));
-    let parameters = parameters(&mut streams.stream("parameters"), &course);
+    let mut parameters = parameters(&mut streams.stream("parameters"), &course);
+    parameters.service.tasks.lapsed_offer = pick(
+        &mut streams.stream("lapsed offers"),
+        &[LapsedOffer::Withdrawn, LapsedOffer::Withdrawn, LapsedOffer::Kept],
+    );
     let workload = workload(&mut streams.stream("workload"), &course, &parameters.agents);
+    let workload = with_dismissal(&mut streams.stream("dismissal"), workload, &parameters.agents);
     let plan = FaultPlan::generate_near(&swarm(&parameters, &course), &workload.moments_ms(), seed);
     Drawn { end: Duration::from_millis(course.end_ms()), parameters, workload, plan }
 }
@@ -95,7 +100,18 @@ fn workload(random: &mut impl RngCore, course: &Course, agents: &[Agent]) -> Wor
         true => Vec::new(),
         false => (0..random.next_u64() % 4).map(|_| update(random, &jobs, agents)).collect(),
     };
-    Workload { jobs, updates }
+    Workload { jobs, updates, dismissal: None }
+}
+
+/// The owner of every third pool takes one of its agents out of it, while something is going on.
+fn with_dismissal(random: &mut impl RngCore, workload: Workload, agents: &[Agent]) -> Workload {
+    if workload.jobs.is_empty() || agents.len() < 2 || !random.next_u64().is_multiple_of(3) {
+        return workload;
+    }
+    let job = &workload.jobs[(random.next_u64() % workload.jobs.len() as u64) as usize];
+    let at_ms = job.at_ms + random.next_u64() % job.takes().as_millis().max(1) as u64 / 1_000 * 1_000;
+    let agent = agents[(random.next_u64() % agents.len() as u64) as usize].name.clone();
+    Workload { dismissal: Some(Dismissal { at_ms, agent }), ..workload }
 }
 
 fn job(random: &mut impl RngCore, name: String, at_ms: u64) -> Job {

@@ -8,7 +8,7 @@ use squall_protocol::azure::agent;
 use squall_protocol::azure::server::Server;
 use squall_protocol::azure::{AgentService, Choices};
 use squall_protocol::distributed_task::agent::{AGENT_FILE, Configuration, Machine};
-use squall_protocol::distributed_task::server::{Flow, JobSpec, Registration};
+use squall_protocol::distributed_task::server::{Flow, JobSpec, Lifetime, Registration};
 use squall_protocol::facts::Job as JobName;
 use squall_sim::{Process, SimTime, World};
 
@@ -72,6 +72,7 @@ fn start_agent(world: &World, server: &Server, agent: &Agent, parameters: &Param
         pool: 1,
         flow: Flow::V1,
         encryption: agent.encryption,
+        lifetime: Lifetime::Persistent,
         public_key: key.public(),
     });
     let node = world.node(&agent.name);
@@ -113,6 +114,7 @@ async fn ask(world: World, server: Server, workload: Workload, agents: BTreeMap<
     }
     asked
         .extend(workload.updates.into_iter().map(|update| (update.at_ms, Asked::Update(update.agent, update.version))));
+    asked.extend(workload.dismissal.map(|dismissal| (dismissal.at_ms, Asked::Dismiss(dismissal.agent))));
     asked.sort_by_key(|(at, _)| *at);
     for (at_ms, what) in asked {
         world.sleep_until(SimTime::from_millis(at_ms)).await;
@@ -125,6 +127,11 @@ async fn ask(world: World, server: Server, workload: Workload, agents: BTreeMap<
                     let _ = server.tasks().update_agent(*agent, &version);
                 }
             }
+            Asked::Dismiss(agent) => {
+                if let Some(agent) = agents.get(&agent) {
+                    let _ = server.tasks().dismiss(*agent);
+                }
+            }
         }
     }
 }
@@ -134,4 +141,5 @@ enum Asked {
     Queue(String),
     Cancel(String),
     Update(String, String),
+    Dismiss(String),
 }

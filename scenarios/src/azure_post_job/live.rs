@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use squall_protocol::azure::server::{Parameters, Server};
-use squall_protocol::distributed_task::server::{Addresses, Flow, JobSpec, Policy, Registration};
+use squall_protocol::distributed_task::server::{Addresses, Flow, JobSpec, Lifetime, Policy, Registration};
 use squall_protocol::jwt::PrivateKey;
 
 use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants};
@@ -31,6 +31,7 @@ impl Serve for AzurePostJob {
             pool: 1,
             flow: Flow::V1,
             encryption: wanted.encryption,
+            lifetime: Lifetime::Persistent,
             public_key: key.public(),
         });
         for n in 1..=wanted.jobs {

@@ -18,7 +18,7 @@ use squall_protocol::azure::{Choices, server};
 use squall_protocol::distributed_task::server::Encryption;
 use squall_sim::World;
 use squall_sim::invariant::aborts::LeasedJobNotAborted;
-use squall_sim::invariant::endings::{ConnectedAgentGoesOn, NoAgentStoppedForGood};
+use squall_sim::invariant::endings::{ConnectedAgentGoesOn, DismissedAgentEnds, NoAgentStoppedForGood};
 use squall_sim::invariant::idle::IdleAgentRunsNothing;
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
@@ -95,6 +95,9 @@ pub struct Workload {
     /// The updates that agents are told to make of themselves.
     #[serde(default)]
     pub updates: Vec<Update>,
+    /// The agent that its owner takes out of the pool, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dismissal: Option<Dismissal>,
 }
 
 /// A job.
@@ -186,6 +189,16 @@ pub struct Update {
     pub version: String,
 }
 
+/// An agent that its owner takes out of the pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dismissal {
+    /// When, in milliseconds of true time.
+    pub at_ms: u64,
+    /// The agent.
+    pub agent: String,
+}
+
 impl Model for AzurePostJob {
     type Choices = Choices;
     type Parameters = Parameters;
@@ -213,7 +226,7 @@ impl Model for AzurePostJob {
     fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
         // The bounds follow from what the service promises in this very case.
         let service = &parameters.service.tasks;
-        let agents = parameters.agents.len();
+        let agents = parameters.agents.len() - usize::from(workload.dismissal.is_some());
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
@@ -248,6 +261,7 @@ impl Model for AzurePostJob {
             Box::new(SessionRegained { bound: bounds::RECONNECT, holders: Holders::Every }),
             Box::new(NotLockedOut { bound: bounds::RECONNECT }),
             Box::new(NoAgentStoppedForGood::default()),
+            Box::new(DismissedAgentEnds { bound: bounds::LEAVING }),
             Box::new(WorkNotHeldUp { bound: HELD_UP }),
             Box::new(StageEnds {
                 stage: Some(POST_JOB.into()),

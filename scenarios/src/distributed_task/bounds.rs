@@ -54,6 +54,10 @@ pub fn silence() -> Duration {
     on_slow_clock((ATTEMPTS + 1) * (agent::SEND_TIMEOUT + PAUSE.end))
 }
 
+/// How long an agent may take to end that gets no more work: it is told so often enough to believe it, ends, is started
+/// again by its supervisor, and is told as often when it asks for a session.
+pub const LEAVING: Duration = Duration::from_secs(20 * 60);
+
 /// How long all jobs may take: leases of lost attempts expire, agents come back, and what is left is done, by all agents
 /// but for the longest.
 pub fn jobs_end(service: &Parameters, agents: usize, takes: impl Iterator<Item = Duration>) -> Duration {

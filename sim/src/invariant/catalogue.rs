@@ -3,7 +3,7 @@
 use super::aborts::LeasedJobNotAborted;
 use super::arrivals::{ArrivedJobBegun, HeardCancelStops};
 use super::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
-use super::endings::{AgentOutlivesTrouble, ConnectedAgentGoesOn, NoAgentStoppedForGood};
+use super::endings::{AgentOutlivesTrouble, ConnectedAgentGoesOn, DismissedAgentEnds, NoAgentStoppedForGood};
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::idle::IdleAgentRunsNothing;
 use super::jobs::{
@@ -90,6 +90,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(PoolReachesTarget::default()),
         Box::new(NotLockedOut::default()),
         Box::new(NoAgentStoppedForGood::default()),
+        Box::new(DismissedAgentEnds::default()),
         Box::new(AckedMessageHandled::default()),
         Box::new(DeadHoldersLockFreed::default()),
         Box::new(WorkNotHeldUp::default()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Session};
+use squall_protocol::facts::{Agent, Job, Session};
 
 use crate::time::SimTime;
 
@@ -128,6 +128,80 @@ impl Rule for ConnectedAgentGoesOn {
     }
 }
 
+/// An agent that was dismissed ends, once it has no lease.
+///
+/// Nobody gives it work again: a process of it that goes on looks healthy and takes the place of one that works.
+#[derive(Clone, Debug)]
+pub struct DismissedAgentEnds {
+    /// How long it may take, from heal on. Default: 10 minutes.
+    pub bound: Duration,
+}
+
+impl Default for DismissedAgentEnds {
+    fn default() -> Self {
+        Self { bound: Duration::from_secs(10 * 60) }
+    }
+}
+
+impl Rule for DismissedAgentEnds {
+    const NAME: &'static str = "dismissed-agent-ends";
+    const SUMMARY: &'static str = "An agent that will get no more work ends, once it has done what it has.";
+    const SUBJECT: &'static str = "agent";
+
+    fn within(&self) -> Option<Duration> {
+        Some(self.bound)
+    }
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut up: BTreeSet<&Agent> = BTreeSet::new();
+        let mut dismissed: BTreeSet<&Agent> = BTreeSet::new();
+        let mut leases: BTreeMap<(&Job, u32), &Agent> = BTreeMap::new();
+        let mut useless: Deadlines<&Agent> = Deadlines::after_heal(history, self.bound);
+        let tell = |found: &mut Findings, agent: &Agent, due: Due| {
+            if due.missed {
+                let message = format_args!(
+                    "{agent} gets no more work and has had none since {}, and was still up at {} (heal was at {})",
+                    due.since, due.deadline, history.heal_at
+                );
+                found.breach(agent, due.deadline, message);
+            }
+        };
+        for entry in history.journal {
+            let agent = match &entry.fact {
+                Fact::AgentUp { agent } => {
+                    up.insert(agent);
+                    agent
+                }
+                Fact::AgentDown { agent, .. } => {
+                    up.remove(agent);
+                    agent
+                }
+                Fact::AgentDismissed { agent } => {
+                    dismissed.insert(agent);
+                    agent
+                }
+                Fact::LeaseGranted { job, attempt, agent, .. } => {
+                    leases.insert((job, *attempt), agent);
+                    agent
+                }
+                Fact::LeaseExpired { job, attempt } | Fact::LeaseReleased { job, attempt } => {
+                    let Some(agent) = leases.remove(&(job, *attempt)) else { continue };
+                    agent
+                }
+                _ => continue,
+            };
+            let works = leases.values().any(|holder| *holder == agent);
+            if dismissed.contains(agent) && up.contains(agent) && !works {
+                useless.arise(agent, entry.at);
+            } else {
+                useless.settle(agent, entry.at).into_iter().for_each(|due| tell(found, agent, due));
+            }
+        }
+        useless.missed(history.end).for_each(|(agent, due)| tell(found, agent, due));
+        found.subjects(dismissed.len());
+    }
+}
+
 /// An agent gets over trouble: it ends when it is asked to, when it is killed, or because its own credentials are refused,
 /// which only somebody else can replace. Ending otherwise costs whatever it holds, its session first of all.
 #[derive(Clone, Debug)]
@@ -223,6 +297,34 @@ mod tests {
         let facts = vec![(1, up("a")), (2, opened("s", "a")), (52, answered("s")), (231, exited("a", 2))];
         let broken = (231, "a", "connected-agent-goes-on/agent");
         breaks(&ConnectedAgentGoesOn::default(), broken, &["exit code 2", "2 min 59 s"], facts);
+    }
+
+    #[test]
+    fn a_dismissed_agent_may_do_what_it_has_and_ends() {
+        let facts = vec![
+            (1, up("a")),
+            (2_000, granted("j", 1, "a")),
+            (2_000, dismissed("a")),
+            (5_000, lease_released("j", 1)),
+            (5_300, exited("a", 2)),
+            (5_305, up("a")),
+            (5_700, exited("a", 0)),
+            (6_000, dismissed("b")),
+        ];
+        holds(&DismissedAgentEnds::default(), 2, facts);
+    }
+
+    #[test]
+    fn a_dismissed_agent_that_goes_on_is_a_breach() {
+        let broken = (5_600, "a", "dismissed-agent-ends/agent");
+        let working = vec![(1, up("a")), (2_000, granted("j", 1, "a")), (2_000, dismissed("a"))];
+        for end in [lease_released("j", 1), lease_expired("j", 1)] {
+            let facts = [working.clone(), vec![(5_000, end)]].concat();
+            breaks(&DismissedAgentEnds::default(), broken, &["1:23:20", "1:33:20"], facts.clone());
+            breaks(&DismissedAgentEnds::default(), broken, &[], [facts, vec![(5_601, exited("a", 0))]].concat());
+        }
+        let idle = vec![(1, up("a")), (500, dismissed("a"))];
+        breaks(&DismissedAgentEnds::default(), (1_600, broken.1, broken.2), &["0:08:20"], idle);
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Rule for NotLockedOut {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let mut live = Live::default();
         let mut agents: BTreeSet<&Agent> = BTreeSet::new();
+        let mut dismissed: BTreeSet<&Agent> = BTreeSet::new();
         let mut out: Deadlines<&Agent> = Deadlines::after_heal(history, self.bound);
         let tell = |found: &mut Findings, agent: &Agent, due: Due| {
             if due.missed {
@@ -124,8 +125,13 @@ impl Rule for NotLockedOut {
         };
         for entry in history.journal {
             live.follow(entry);
+            if let Fact::AgentDismissed { agent } = &entry.fact {
+                dismissed.insert(agent);
+            }
             match &entry.fact {
-                Fact::SessionConflict { agent, live: session } if live.owner(session) == Some(agent) => {
+                Fact::SessionConflict { agent, live: session }
+                    if live.owner(session) == Some(agent) && !dismissed.contains(agent) =>
+                {
                     out.arise(agent, entry.at);
                 }
                 Fact::SessionOpened { agent, .. } => {
@@ -252,6 +258,7 @@ impl Rule for SessionRegained {
         }
         let mut live = Live::default();
         let mut in_service: BTreeSet<&Agent> = BTreeSet::new();
+        let mut dismissed: BTreeSet<&Agent> = BTreeSet::new();
         let mut agents: BTreeSet<&Agent> = BTreeSet::new();
         let mut without: Deadlines<&Agent> = Deadlines::after_heal(history, self.bound);
         let mut settle = |without: &mut Deadlines<&Agent>, agent: &Agent, entry: &Entry| {
@@ -259,8 +266,11 @@ impl Rule for SessionRegained {
         };
         for entry in history.journal {
             live.follow(entry);
+            if let Fact::AgentDismissed { agent } = &entry.fact {
+                dismissed.insert(agent);
+            }
             match &entry.fact {
-                Fact::AgentUp { agent } => {
+                Fact::AgentUp { agent } if !dismissed.contains(agent) => {
                     in_service.insert(agent);
                     agents.insert(agent);
                     without.arise(agent, entry.at);
@@ -488,6 +498,11 @@ mod tests {
             for late in [opened("s2", "a"), dismissed("a")] {
                 breaks(&SessionRegained::default(), broken, &[], [facts.clone(), vec![(3_601, late)]].concat());
             }
+            holds(
+                &SessionRegained::default(),
+                1,
+                [vec![facts[0].clone(), facts[1].clone(), (6, dismissed("a"))], facts[2..].to_vec()].concat(),
+            );
         }
         let every = SessionRegained { holders: Holders::Every, ..SessionRegained::default() };
         breaks(&every, (1_600, "a", "session-regained/agent"), &["0:00:01"], vec![(1, up("a"))]);

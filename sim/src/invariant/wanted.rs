@@ -9,6 +9,7 @@ use squall_protocol::facts::Agent;
 #[derive(Default)]
 pub(super) struct WantedEnds<'a> {
     stops: BTreeSet<&'a Agent>,
+    dismissed: BTreeSet<&'a Agent>,
     /// An order to update waits for the agent whatever becomes of its processes, until one of them ends for it.
     updates: BTreeMap<&'a Agent, u32>,
 }
@@ -17,7 +18,8 @@ impl<'a> WantedEnds<'a> {
     /// Follows a fact, whose end it tells of included: ask [`WantedEnds::of`] before.
     pub(super) fn follow(&mut self, fact: &'a Fact) {
         match fact {
-            Fact::AgentStopRequested { agent } | Fact::AgentDismissed { agent } => drop(self.stops.insert(agent)),
+            Fact::AgentStopRequested { agent } => drop(self.stops.insert(agent)),
+            Fact::AgentDismissed { agent } => drop(self.dismissed.insert(agent)),
             Fact::AgentUpdateRequested { agent } => *self.updates.entry(agent).or_default() += 1,
             Fact::AgentUp { agent } => drop(self.stops.remove(agent)),
             Fact::AgentDown { agent, code: Some(_) } if !self.stops.contains(agent) => {
@@ -31,7 +33,8 @@ impl<'a> WantedEnds<'a> {
 
     /// Does somebody want this agent to end?
     pub(super) fn of(&self, agent: &Agent) -> bool {
-        self.stops.contains(agent) || self.updates.get(agent).is_some_and(|updates| *updates > 0)
+        let ordered = self.stops.contains(agent) || self.dismissed.contains(agent);
+        ordered || self.updates.get(agent).is_some_and(|updates| *updates > 0)
     }
 }
 
@@ -49,9 +52,15 @@ mod tests {
     #[test]
     fn a_stop_is_over_when_the_agent_starts_again() {
         assert!(wanted(&[stop_requested("a"), exited("a", 0)]));
-        assert!(wanted(&[dismissed("a")]));
         assert!(!wanted(&[stop_requested("a"), exited("a", 0), up("a")]));
         assert!(!wanted(&[stop_requested("b")]));
+    }
+
+    #[test]
+    fn a_dismissal_is_for_good() {
+        assert!(wanted(&[dismissed("a")]));
+        assert!(wanted(&[dismissed("a"), down("a"), up("a")]));
+        assert!(!wanted(&[dismissed("b")]));
     }
 
     #[test]

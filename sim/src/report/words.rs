@@ -167,7 +167,7 @@ pub fn fact(fact: &Fact) -> String {
         Fact::AgentStopped { agent } => format!("{agent} will not be started again by its supervisor"),
         Fact::AgentStopRequested { agent } => format!("{agent} is asked to stop, and not to start again for now"),
         Fact::AgentUpdateRequested { agent } => format!("{agent} is asked to update itself"),
-        Fact::AgentDismissed { agent } => format!("{agent} is told to stop for good"),
+        Fact::AgentDismissed { agent } => format!("{agent} is dismissed: it gets no more work"),
         Fact::MachineSuspended { machine } => format!("{machine} is suspended"),
         Fact::MachineResumed { machine } => format!("{machine} goes on"),
         Fact::DiskFull { machine } => format!("the disk of {machine} has no room for a write"),

@@ -103,9 +103,6 @@ impl Intake {
     /// [`Failure::NullReference`] when the answer was a success without a job: upstream steps on it.
     pub(super) async fn take_v2_job(&mut self, message: &TaskAgentMessage) -> Result<Taken, Failure> {
         let reference: RunnerJobRequestRef = body(message)?;
-        if reference.should_acknowledge && self.acknowledge(&reference).await == Acknowledged::Refused {
-            return Ok(Taken::Done);
-        }
         let idempotency = match self.runner.choices.acquire_replay {
             AcquireReplay::Blind => None,
             AcquireReplay::Keyed => {
@@ -116,6 +113,11 @@ impl Intake {
                 Some(attempts)
             }
         };
+        // Whoever asks for a job again may have it by now: then the broker waits for no acknowledgement.
+        let first = idempotency.is_none_or(|attempts| attempts.number == 1);
+        if first && reference.should_acknowledge && self.acknowledge(&reference).await == Acknowledged::Refused {
+            return Ok(Taken::Done);
+        }
         match self.acquire(&reference, idempotency).await {
             Ok(Some(job)) => {
                 self.acquisitions.is_ours(&reference.runner_request_id);

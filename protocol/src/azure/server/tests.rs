@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::actions::agent::tests::kit::{VirtualClock, key};
 use crate::azure::wire::flag;
-use crate::distributed_task::server::{Encryption, Flow, Registration};
+use crate::distributed_task::server::{Encryption, Flow, Lifetime, Registration};
 use crate::distributed_task::wire::{ASSERTION_TYPE, GRANT_TYPE, TokenRequest};
 use crate::facts::Forget;
 use crate::jwt::{Algorithm, Signer};
@@ -45,7 +45,14 @@ async fn token(server: &Server) -> String {
     let (key, clock) = (key(), VirtualClock::default());
     let (name, flow, encryption) = ("a".to_owned(), Flow::V1, Encryption::Plain);
     let public_key = key.public();
-    let is = server.tasks().register(Registration { name, pool: 1, flow, encryption, public_key });
+    let is = server.tasks().register(Registration {
+        name,
+        pool: 1,
+        flow,
+        encryption,
+        lifetime: Lifetime::Persistent,
+        public_key,
+    });
     let (signer, life) = (Signer::new(key, Algorithm::Rs256), Duration::from_secs(300));
     let mut random: Random = Box::new(ChaCha8Rng::seed_from_u64(2));
     let client_assertion = signer.assertion(is.client_id, &is.authorization_url, clock.wall(), life, &mut random);

@@ -10,7 +10,7 @@ use rsa::{BigUint, RsaPrivateKey};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
-use crate::distributed_task::server::Registered;
+use crate::distributed_task::server::{Lifetime, Registered};
 use crate::distributed_task::wire;
 use crate::jwt::PrivateKey;
 
@@ -112,7 +112,7 @@ impl Configuration {
             agent_name: agent_name.to_owned(),
             pool_id: registered.pool_id,
             pool_name: "Default".to_owned(),
-            ephemeral: false,
+            ephemeral: registered.lifetime == Lifetime::Ephemeral,
             disable_update: false,
             server_url: registered.tenant_url.clone(),
             git_hub_url: String::new(),

@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::parameters::{Broker, BusyStatus, Encryption, Flow, IdlessDelete, Registered, Registration, SessionDelete};
-use super::state::{Agent, AgentId, NO_JOB, Overlooked, Phase, Reported, State, Subject};
+use super::parameters::{
+    Broker, BusyStatus, Encryption, Flow, IdlessDelete, Lifetime, Registered, Registration, SessionDelete,
+};
+use super::state::{Agent, AgentId, JobNumber, NO_JOB, Overlooked, Phase, Reported, Standing, State, Subject};
 use crate::deadlines::after;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
@@ -21,6 +23,7 @@ use crate::distributed_task::wire::{
 };
 use crate::effect::OnEffect;
 use crate::facts::{self, Fact, SessionEnd};
+use crate::http::Receipt;
 use crate::queue::MessageQueue;
 use crate::session::{Conflict, Creation, Opened, Session};
 
@@ -31,7 +34,7 @@ const UNAWARE: Duration = Duration::from_secs(300);
 
 impl State {
     pub(super) fn register(&mut self, registration: Registration) -> Registered {
-        let Registration { name, pool, flow, encryption, public_key } = registration;
+        let Registration { name, pool, flow, encryption, lifetime, public_key } = registration;
         self.last_agent += 1;
         let id = self.last_agent;
         let client_id = self.draw_uuid();
@@ -41,6 +44,8 @@ impl State {
             pool,
             flow,
             encryption,
+            lifetime,
+            standing: Standing::Member,
             client_id,
             public_key,
             labels: vec!["self-hosted".into()],
@@ -68,6 +73,7 @@ impl State {
             authorization_url: addresses.authorization.clone(),
             tenant_url: addresses.tenant.clone(),
             server_url_v2: (flow == Flow::V2).then(|| addresses.broker.clone()),
+            lifetime,
         }
     }
 
@@ -88,6 +94,7 @@ impl State {
             enabled: Some(true),
             status: Some(if online { "online" } else { "offline" }.into()),
             max_parallelism: Some(1),
+            ephemeral: (agent.lifetime == Lifetime::Ephemeral).then_some(true),
             labels: Some(
                 labels.map(|(name, id)| AgentLabel { id, name: name.clone(), kind: "system".into() }).collect(),
             ),
@@ -115,13 +122,44 @@ impl State {
         self.tokens.revoke(&Subject::Agent(id), &OnEffect::untold());
         let agent = self.agents.remove(&id).ok_or(Failure::AgentNotFound)?;
         self.by_client.remove(&agent.client_id);
-        for job in
-            agent.engaged.into_iter().filter(|job| self.jobs[job].phase == Phase::Offered(id)).collect::<Vec<_>>()
-        {
-            self.offers.clear(&job);
-            self.offer_ended(job, now);
-        }
+        self.withdraw_offers(id, &agent.engaged, now);
         Ok(())
+    }
+
+    /// Takes an agent out of its pool; a lease that it has stays its own.
+    pub(super) fn dismiss(&mut self, id: AgentId, now: Timestamp) -> Result<(), Failure> {
+        let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?;
+        self.record(Fact::AgentDismissed { agent: agent.name.clone() });
+        self.stands(id, Standing::Gone, now);
+        Ok(())
+    }
+
+    /// The job that an ephemeral agent was assigned is lost to it. What is true once it has heard so.
+    pub(super) fn assignment_lost(&mut self, id: AgentId, now: Timestamp) -> Option<Receipt> {
+        let agent = self.agents.get(&id).filter(|agent| agent.lifetime == Lifetime::Ephemeral)?;
+        let (name, standing) = (agent.name.clone(), agent.standing);
+        if standing == Standing::Member {
+            self.stands(id, Standing::LostItsJob, now);
+        }
+        (standing != Standing::HasItsJob).then_some(Receipt(Fact::AgentDismissed { agent: name }))
+    }
+
+    /// From now on an agent is this to its pool. What it was offered goes to another if it is no member.
+    pub(super) fn stands(&mut self, id: AgentId, standing: Standing, now: Timestamp) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.standing = standing;
+        let engaged = agent.engaged.clone();
+        self.agent_changed(id, now);
+        self.withdraw_offers(id, &engaged, now);
+    }
+
+    fn withdraw_offers(&mut self, id: AgentId, engaged: &BTreeSet<JobNumber>, now: Timestamp) {
+        for job in engaged {
+            if self.jobs[job].phase == Phase::Offered(id) {
+                self.offers.clear(job);
+                self.offer_ended(*job, now);
+            }
+        }
     }
 
     /// Opens a session for the agent that a token speaks for; what it asks for is in `asked`.
@@ -133,7 +171,7 @@ impl State {
         speaks: Flow,
         now: Timestamp,
     ) -> Result<TaskAgentSession, Failure> {
-        let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?;
+        let agent = self.agents.get(&id).filter(|agent| agent.is_known()).ok_or(Failure::AgentNotFound)?;
         let name = agent.name.clone();
         if asked.agent.id != id && asked.agent.id != 0 {
             return Err(Failure::AccessDenied("The session is for another agent."));
@@ -223,7 +261,7 @@ impl State {
 
     /// The session of a poll, its life begun anew.
     pub(super) fn refresh(&mut self, id: AgentId, session: Option<Uuid>, now: Timestamp) -> Result<Uuid, Failure> {
-        if !self.agents.contains_key(&id) {
+        if self.agents.get(&id).is_none_or(|agent| agent.standing == Standing::Gone) {
             return Err(Failure::AgentNotFound);
         }
         let session = session.ok_or(Failure::Missing("sessionId"))?;
@@ -355,7 +393,8 @@ impl State {
         let Some(agent) = agents.get_mut(&id) else { return };
         let says_busy = agent.reported == Reported::Busy && parameters.busy_status == BusyStatus::Counts;
         let busy = !agent.engaged.is_empty() || says_busy;
-        let (pool, free) = (agent.pool, online && (!busy || agent.is_overlooked(now)));
+        let idle_enough = !busy || agent.is_overlooked(now);
+        let (pool, free) = (agent.pool, online && agent.standing == Standing::Member && idle_enough);
         match (agent.idle_since, free) {
             (None, true) => {
                 // A busy one is taken for what it was before its job.
@@ -381,6 +420,11 @@ impl State {
 }
 
 impl Agent {
+    /// May it open a session?
+    fn is_known(&self) -> bool {
+        matches!(self.standing, Standing::Member | Standing::HasItsJob)
+    }
+
     /// Is it given a job now although it has one?
     fn is_overlooked(&self, now: Timestamp) -> bool {
         self.overlooked.iter().any(|overlooked| overlooked.jobs > 0 && now < overlooked.until)

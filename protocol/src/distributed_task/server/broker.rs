@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
 
-use super::call::{Call, bare, ok};
+use super::call::{Call, bare, ok, receipted};
 use super::failure::Part;
 use super::parameters::Flow;
 use super::poll::{answered, session};
@@ -56,7 +56,10 @@ async fn acknowledge(Store(server): Store<Server>, call: Call) -> Response {
         let id = state.calling_agent(&call, now)?;
         state.refresh(id, session(&call)?, now)?;
         let sent: AcknowledgeRequest = call.json("request")?;
-        state.confirm(id, &sent.runner_request_id)
+        Ok(match state.confirm(id, &sent.runner_request_id) {
+            Ok(()) => bare(StatusCode::OK),
+            Err(lost) => receipted(lost.answer(Part::Broker), state.assignment_lost(id, now)),
+        })
     });
-    answer(Part::Broker, confirmed.map(|()| bare(StatusCode::OK)))
+    answer(Part::Broker, confirmed)
 }

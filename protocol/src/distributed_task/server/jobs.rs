@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::parameters::{Acquire, AcquireReplay, Completion, Flow, JobSpec, OnLeaseExpiry, ResultRule};
-use super::state::{AgentId, Job, JobNumber, NO_JOB, Outgoing, Phase, State, Subject};
+use super::parameters::{
+    Acquire, AcquireReplay, Completion, Flow, JobSpec, LapsedOffer, Lifetime, OnLeaseExpiry, ResultRule,
+};
+use super::state::{AgentId, Job, JobNumber, NO_JOB, Outgoing, Phase, Standing, State, Subject};
 use crate::deadlines::after;
 use crate::distributed_task::wire::{
     AgentRefreshMessage, JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type,
@@ -45,6 +47,7 @@ impl State {
             lock: 0,
             request: Uuid::nil(),
             offered_by: 0,
+            lapsed: None,
             cancelled_by: None,
             cancel_requested: false,
             queued_at: now,
@@ -82,7 +85,7 @@ impl State {
         job.phase = Phase::Offered(id);
         job.attempt += 1;
         (job.request, job.lock) = (request, lock);
-        let (name, attempt) = (job.name.clone(), job.attempt);
+        let (name, attempt, lapsed) = (job.name.clone(), job.attempt, job.lapsed);
         self.requests.insert(request, (number, attempt));
         let until = after(now, self.parameters.assignment_life);
         self.offers.set(number, until);
@@ -103,7 +106,8 @@ impl State {
                 (message_type::RUNNER_JOB_REQUEST, json(&body), Redelivery::After(self.parameters.redelivery))
             }
         };
-        let message = self.send(id, Outgoing { about: number, kind, body }, redelivery);
+        let kept = lapsed.filter(|(whose, _)| speaks == Flow::V1 && *whose == id).map(|(_, message)| message);
+        let message = self.send(id, Outgoing { about: number, kind, body }, redelivery, kept);
         if let (Some(job), Some(message)) = (self.jobs.get_mut(&number), message) {
             job.offered_by = message;
         }
@@ -116,14 +120,18 @@ impl State {
         self.record(Fact::AgentUpdateRequested { agent });
         let order = AgentRefreshMessage { agent_id: id, target_version: version.into() };
         let message = Outgoing { about: NO_JOB, kind: message_type::AGENT_REFRESH, body: json(&order) };
-        self.send(id, message, self.parameters.pool_redelivery);
+        self.send(id, message, self.parameters.pool_redelivery, None);
         Ok(())
     }
 
-    /// Puts a message into an agent's queue. Returns its number, if there is such an agent.
-    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) -> Option<i64> {
+    /// Puts a message into an agent's queue, by a number that it had before if it had one. Returns its number, if there is
+    /// such an agent.
+    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery, kept: Option<i64>) -> Option<i64> {
         let agent = self.agents.get_mut(&id)?;
-        let number = agent.queue.push(message, redelivery);
+        let number = match kept {
+            Some(number) => agent.queue.put_back(number, message, redelivery),
+            None => agent.queue.push(message, redelivery),
+        };
         agent.wake.notify(usize::MAX);
         let (message, agent) = (agent.message(number), Some(agent.name.clone()));
         self.record(Fact::MessageQueued { message, agent });
@@ -190,8 +198,13 @@ impl State {
             |message: &Outgoing| message.about == number && message.kind == message_type::RUNNER_JOB_REQUEST;
         let gone = agent.queue.remove_where(reference);
         let acked: Vec<_> = gone.into_iter().map(|(id, _)| agent.message(id)).collect();
-        self.record(Fact::LeaseGranted { job: name, attempt, agent: agent_name, until: lease.until });
+        let only_one = agent.lifetime == Lifetime::Ephemeral;
+        self.record(Fact::LeaseGranted { job: name, attempt, agent: agent_name.clone(), until: lease.until });
         self.handled(id, offered_by);
+        if only_one {
+            self.record(Fact::AgentDismissed { agent: agent_name });
+            self.stands(id, Standing::HasItsJob, now);
+        }
         for message in acked {
             self.record(Fact::MessageAcked { message });
         }
@@ -338,12 +351,17 @@ impl State {
         let Some(agent) = self.agents.get_mut(&id) else { return };
         agent.queue.remove_where(|message| message.about == number);
         agent.engaged.remove(&number);
+        if agent.standing == Standing::HasItsJob && agent.engaged.is_empty() {
+            agent.standing = Standing::Gone;
+        }
         self.agent_changed(id, now);
     }
 
     /// Nobody took an offer in time: the job waits again.
     pub(super) fn offer_ended(&mut self, number: JobNumber, now: Timestamp) {
-        if let Phase::Offered(id) = self.jobs[&number].phase {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        if let Phase::Offered(id) = job.phase {
+            job.lapsed = (self.parameters.lapsed_offer == LapsedOffer::Kept).then_some((id, job.offered_by));
             self.requeue(number, id, now);
         }
     }
@@ -389,7 +407,7 @@ impl State {
                     _ => self.parameters.pool_redelivery,
                 };
                 let message = Outgoing { about: number, kind: message_type::JOB_CANCELLATION, body: json(&body) };
-                let message = self.send(id, message, redelivery);
+                let message = self.send(id, message, redelivery, None);
                 if let Some(job) = self.jobs.get_mut(&number) {
                     job.cancelled_by = message;
                 }

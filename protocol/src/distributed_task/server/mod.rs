@@ -41,7 +41,8 @@ use uuid::Uuid;
 
 pub use parameters::{
     Acquire, AcquireReplay, Addresses, Broker, BusyStatus, Completion, Denial, Encryption, Flow, IdlessDelete, JobSpec,
-    OnLeaseExpiry, Parameters, Policy, RefusalCode, Registered, Registration, ResultRule, SecondDelete, SessionDelete,
+    LapsedOffer, Lifetime, OnLeaseExpiry, Parameters, Policy, RefusalCode, Registered, Registration, ResultRule,
+    SecondDelete, SessionDelete,
 };
 pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
 
@@ -137,6 +138,15 @@ impl Server {
     /// [`UnknownName::Agent`].
     pub fn deregister(&self, agent_id: i64) -> Result<(), UnknownName> {
         self.with(|state, now| state.deregister(agent_id, now)).map_err(|_| UnknownName::Agent)
+    }
+
+    /// Takes an agent out of its pool, as its owner does who no longer wants it. From its next poll on the pool does not
+    /// know it; a job that it has it may end.
+    ///
+    /// # Errors
+    /// [`UnknownName::Agent`].
+    pub fn dismiss(&self, agent_id: i64) -> Result<(), UnknownName> {
+        self.with(|state, now| state.dismiss(agent_id, now)).map_err(|_| UnknownName::Agent)
     }
 
     /// For so long the token service answers the agent that its registration was not found. `on_effect` hears of each

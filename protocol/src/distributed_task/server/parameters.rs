@@ -99,6 +99,17 @@ pub enum Broker {
     Apart,
 }
 
+/// What becomes in V1 of the message of an offer that nobody took in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LapsedOffer {
+    /// It is withdrawn. The next offer is a message of its own, whoever gets it.
+    #[default]
+    Withdrawn,
+    /// It stays the agent's: when the job is offered to it again, by the same number.
+    Kept,
+}
+
 /// Does an agent that polls as busy get a job, when the server knows of none that it has?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,6 +175,9 @@ pub struct Parameters {
     pub cursor: Cursor,
     /// When the pool hands a message out again that nobody has deleted. Sources do not say.
     pub pool_redelivery: Redelivery,
+    /// What becomes of the pool's message of an offer that lapsed. Sources do not say.
+    #[serde(default)]
+    pub lapsed_offer: LapsedOffer,
     /// When the broker hands a job message out again: after 61 s in actions/runner#4728.
     pub redelivery: Duration,
     /// When the broker hands a cancellation out again; actions/runner#4569 saw several a second.
@@ -217,6 +231,7 @@ impl Parameters {
             poll_hold: Duration::from_secs(50),
             cursor: Cursor::SkipsSeen,
             pool_redelivery: Redelivery::AtOnce,
+            lapsed_offer: LapsedOffer::Withdrawn,
             redelivery: Duration::from_secs(60),
             cancel_redelivery: Duration::from_secs(60),
             assignment_life: Duration::from_secs(120),
@@ -331,6 +346,18 @@ pub enum Encryption {
     KeyUnderRsa,
 }
 
+/// How many jobs an agent is registered for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifetime {
+    /// As many as there are.
+    #[default]
+    Persistent,
+    /// One (`config.sh --ephemeral`). Whoever has had a job, or was assigned one that is lost to him, gets no other
+    /// (actions/runner#4617).
+    Ephemeral,
+}
+
 /// Registers an agent, as its configuration does.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -342,6 +369,8 @@ pub struct Registration {
     pub flow: Flow,
     /// How its messages travel.
     pub encryption: Encryption,
+    /// How many jobs it is for.
+    pub lifetime: Lifetime,
     /// What its assertions are checked with.
     pub public_key: PublicKey,
 }
@@ -361,6 +390,8 @@ pub struct Registered {
     pub tenant_url: String,
     /// Base URL of the broker; `None` for V1.
     pub server_url_v2: Option<String>,
+    /// How many jobs it is for.
+    pub lifetime: Lifetime,
 }
 
 /// A job to be queued.

@@ -30,8 +30,12 @@ async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
     let acquired = server.with(|state, now| {
         let id = state.token_agent(&call, now)?;
         let sent: AcquireJobRequest = call.json("request")?;
-        let (number, job) = state.acquire(id, &sent.job_message_id, now)?;
-        Ok(receipted(ok(&job), state.receipt(number)))
+        Ok(match state.acquire(id, &sent.job_message_id, now) {
+            Ok((number, job)) => receipted(ok(&job), state.receipt(number)),
+            // A cancelled job (422) leaves its runner where it was (actions/runner#4618).
+            Err(cancelled @ Failure::Unprocessable(_)) => cancelled.answer(Part::RunService),
+            Err(lost) => receipted(lost.answer(Part::RunService), state.assignment_lost(id, now)),
+        })
     });
     answer(Part::RunService, acquired)
 }

@@ -9,7 +9,7 @@ use rand::RngCore;
 use uuid::Uuid;
 
 use super::authorization::Denied;
-use super::parameters::{Denial, Encryption, Flow, JobSpec, Parameters, Policy};
+use super::parameters::{Denial, Encryption, Flow, JobSpec, Lifetime, Parameters, Policy};
 use crate::deadlines::Deadlines;
 use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::wire::{TaskResult, token_number};
@@ -54,6 +54,20 @@ pub(super) struct Outgoing {
     pub(super) body: String,
 }
 
+/// What an agent is to its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It may be given work.
+    Member,
+    /// It is ephemeral and has its job.
+    HasItsJob,
+    /// It is ephemeral, and the job that it was assigned is lost to it. The broker goes on holding its polls, and has
+    /// nothing to say (actions/runner#4617).
+    LostItsJob,
+    /// The pool knows it no more.
+    Gone,
+}
+
 /// A registered agent.
 pub(super) struct Agent {
     pub(super) id: AgentId,
@@ -61,6 +75,8 @@ pub(super) struct Agent {
     pub(super) pool: i64,
     pub(super) flow: Flow,
     pub(super) encryption: Encryption,
+    pub(super) lifetime: Lifetime,
+    pub(super) standing: Standing,
     pub(super) client_id: Uuid,
     pub(super) public_key: PublicKey,
     pub(super) labels: Vec<String>,
@@ -125,6 +141,8 @@ pub(super) struct Job {
     pub(super) request: Uuid,
     /// The number of the message that makes the present offer.
     pub(super) offered_by: i64,
+    /// The last offer that nobody took in time: to whom, and the number of the message that made it.
+    pub(super) lapsed: Option<(AgentId, i64)>,
     /// The number of the message that asks its agent to end it.
     pub(super) cancelled_by: Option<i64>,
     pub(super) cancel_requested: bool,

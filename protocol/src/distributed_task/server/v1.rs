@@ -13,7 +13,7 @@ use super::call::{Call, bare, ok, receipted};
 use super::discovery::{collection, item};
 use super::failure::Failure;
 use super::jobs::Caller;
-use super::parameters::{Encryption, Flow, Registration};
+use super::parameters::{Encryption, Flow, Lifetime, Registration};
 use super::poll::{answered, session};
 use super::state::{AgentId, JobNumber, State, Subject, presented};
 use super::{Server, answer};
@@ -267,11 +267,15 @@ async fn add_agent(Store(server): Store<Server>, call: Call) -> Response {
             return Err(Failure::Missing("name"));
         }
         let flow = if asks_for_v2(&sent) { Flow::V2 } else { Flow::V1 };
-        let encryption = Encryption::KeyUnderRsa;
-        let registered = state.register(Registration { name: sent.name, pool, flow, encryption, public_key });
+        let (encryption, lifetime) = (Encryption::KeyUnderRsa, lifetime(&sent));
+        let registered = state.register(Registration { name: sent.name, pool, flow, encryption, lifetime, public_key });
         Ok(state.agent_body(&state.agents[&registered.agent_id]))
     });
     answer(server.vss(), added.map(|agent| ok(&agent)))
+}
+
+fn lifetime(agent: &TaskAgent) -> Lifetime {
+    if agent.ephemeral == Some(true) { Lifetime::Ephemeral } else { Lifetime::Persistent }
 }
 
 fn asks_for_v2(agent: &TaskAgent) -> bool {

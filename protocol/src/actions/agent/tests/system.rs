@@ -15,7 +15,9 @@ use tower::util::BoxCloneSyncService;
 use super::kit::*;
 use crate::actions::agent::{Configuration, CredentialData, Credentials, Settings};
 use crate::actions::choices::Choices;
-use crate::actions::server::{Addresses, Encryption, Flow, JobSpec, Parameters, Registered, Registration, Server};
+use crate::actions::server::{
+    Addresses, Encryption, Flow, JobSpec, Lifetime, Parameters, Registered, Registration, Server,
+};
 use crate::actions::supervisor::exit;
 use crate::facts::{Fact, Ledger, Outcome};
 use crate::http::{Body, Http, TransportError};
@@ -83,7 +85,14 @@ fn system(choices: Choices, flow: Flow, encryption: Encryption) -> (Bench, Serve
     let clock = Arc::new(bench.clock.clone());
     let server =
         Server::new(Parameters::new(Addresses::on(BASE)), choices.policy(), clock, Arc::new(facts.clone()), random);
-    let registration = Registration { name: "runner-1".into(), pool: 1, flow, encryption, public_key: key().public() };
+    let registration = Registration {
+        name: "runner-1".into(),
+        pool: 1,
+        flow,
+        encryption,
+        lifetime: Lifetime::Persistent,
+        public_key: key().public(),
+    };
     let registered = server.register(registration);
     let housekeeping = server.clone();
     bench.clock.start(async move { match housekeeping.housekeeping().await {} });

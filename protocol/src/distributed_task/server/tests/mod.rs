@@ -5,6 +5,7 @@ mod garbage;
 mod leases;
 mod plans;
 mod sessions;
+mod standing;
 mod tokens;
 mod v1;
 mod v2;
@@ -194,9 +195,13 @@ impl Bench {
 
     /// Registers an agent and gets it a token.
     async fn member(&self, name: &str, flow: Flow, encryption: Encryption) -> Member {
+        self.member_for(name, flow, encryption, Lifetime::Persistent).await
+    }
+
+    async fn member_for(&self, name: &str, flow: Flow, encryption: Encryption, lifetime: Lifetime) -> Member {
         let key = PrivateKey::generate(576, &mut random(name.len() as u64)).unwrap();
         let (name, public_key) = (name.to_owned(), key.public());
-        let is = self.server.register(Registration { name, pool: 1, flow, encryption, public_key });
+        let is = self.server.register(Registration { name, pool: 1, flow, encryption, lifetime, public_key });
         let mut member = Member { is, signer: Signer::new(key, Algorithm::Ps256), token: String::new() };
         let granted = self.ask_for_token(&member, self.clock.wall()).await.expect(200);
         member.token = granted["access_token"].as_str().unwrap().into();
@@ -230,11 +235,18 @@ impl Bench {
 
     /// A V2 agent with a session.
     async fn v2(&self, name: &str) -> (Member, Uuid) {
-        let member = self.member(name, Flow::V2, Encryption::Plain).await;
-        let opened =
-            self.post("/broker/session", &member.token, session_of(&member, "host (PID: 1)")).await.expect(200);
+        self.v2_for(name, Lifetime::Persistent).await
+    }
+
+    async fn v2_for(&self, name: &str, lifetime: Lifetime) -> (Member, Uuid) {
+        let member = self.member_for(name, Flow::V2, Encryption::Plain, lifetime).await;
+        let opened = self.open_v2(&member).await.expect(200);
         let session = opened["sessionId"].as_str().unwrap().parse().unwrap();
         (member, session)
+    }
+
+    async fn open_v2(&self, member: &Member) -> Answer {
+        self.post("/broker/session", &member.token, session_of(member, "host (PID: 1)")).await
     }
 
     /// What a V2 agent gets from its next poll.
