@@ -140,7 +140,7 @@ choices! {
         hardened KeepsJob,
     }
     because "an error of the message queue cancels a healthy job"
-    from "Agent.cs:478-562";
+    from "Agent.cs:478-562" if "an agent can be taken out of its pool while it has a job";
 
     /// A job's message that arrived during an update which then failed.
     deferred_message: DeferredMessage {
@@ -180,7 +180,7 @@ choices! {
     /// The cursor, `lastMessageId`.
     cursor: Cursor of conduct { upstream AdvancesOnReceipt, hardened AdvancesOnDispatch }
     because "the cursor moves past a job that never started"
-    from "MessageListener.cs:233-336" if "the message of a lapsed offer keeps its number";
+    from "MessageListener.cs:233-336" if "an offer stands for as long as its agent is online";
 
     /// A job arrives while another one runs.
     second_job: SecondJob of conduct { upstream DropsOne, hardened WaitsForFirst }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngCore;
 use squall_protocol::azure::server::{self, LATEST_VERSION, ProgressiveBackoff};
 use squall_protocol::distributed_task::server::{
-    self as shared, Addresses, Encryption, LapsedOffer, OnLeaseExpiry, RefusalCode, ResultRule, SecondDelete,
+    self as shared, Addresses, Encryption, LapsedOffer, OnLeaseExpiry, RefusalCode, Removal, ResultRule, SecondDelete,
 };
 use squall_protocol::queue::{Cursor, Redelivery};
 use squall_protocol::random::pick;
@@ -36,10 +36,9 @@ pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);
     let course = Course::draw(&mut streams.stream("course"));
     let mut parameters = parameters(&mut streams.stream("parameters"), &course);
-    parameters.service.tasks.lapsed_offer = pick(
-        &mut streams.stream("lapsed offers"),
-        &[LapsedOffer::Withdrawn, LapsedOffer::Withdrawn, LapsedOffer::Kept],
-    );
+    let (unknown, tasks) = (&mut streams.stream("offers and removals"), &mut parameters.service.tasks);
+    tasks.lapsed_offer = pick(unknown, &[LapsedOffer::Withdrawn, LapsedOffer::Prolonged]);
+    tasks.removal = pick(unknown, &[Removal::WaitsForJob, Removal::AtOnce]);
     let workload = workload(&mut streams.stream("workload"), &course, &parameters.agents);
     let workload = with_dismissal(&mut streams.stream("dismissal"), workload, &parameters.agents);
     let plan = FaultPlan::generate_near(&swarm(&parameters, &course), &workload.moments_ms(), seed);

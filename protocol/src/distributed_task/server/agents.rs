@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::parameters::{
-    Broker, BusyStatus, Encryption, Flow, IdlessDelete, Lifetime, Registered, Registration, SessionDelete,
+    Broker, BusyStatus, Encryption, Flow, IdlessDelete, Lifetime, Registered, Registration, Removal, SessionDelete,
 };
 use super::state::{Agent, AgentId, JobNumber, NO_JOB, Overlooked, Phase, Reported, Standing, State, Subject};
 use crate::deadlines::after;
@@ -126,11 +126,16 @@ impl State {
         Ok(())
     }
 
-    /// Takes an agent out of its pool; a lease that it has stays its own.
+    /// Takes an agent out of its pool.
     pub(super) fn dismiss(&mut self, id: AgentId, now: Timestamp) -> Result<(), Failure> {
         let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?;
+        let mut leased = agent.engaged.iter().map(|job| &self.jobs[job]).filter(|job| job.phase == Phase::Leased(id));
+        let stays = match self.parameters.removal {
+            Removal::WaitsForJob => leased.next().is_some(),
+            Removal::AtOnce => leased.any(|job| job.cancel_requested),
+        };
         self.record(Fact::AgentDismissed { agent: agent.name.clone() });
-        self.stands(id, Standing::Gone, now);
+        self.stands(id, if stays { Standing::HasItsJob } else { Standing::Gone }, now);
         Ok(())
     }
 

@@ -47,7 +47,6 @@ impl State {
             lock: 0,
             request: Uuid::nil(),
             offered_by: 0,
-            lapsed: None,
             cancelled_by: None,
             cancel_requested: false,
             queued_at: now,
@@ -85,7 +84,7 @@ impl State {
         job.phase = Phase::Offered(id);
         job.attempt += 1;
         (job.request, job.lock) = (request, lock);
-        let (name, attempt, lapsed) = (job.name.clone(), job.attempt, job.lapsed);
+        let (name, attempt) = (job.name.clone(), job.attempt);
         self.requests.insert(request, (number, attempt));
         let until = after(now, self.parameters.assignment_life);
         self.offers.set(number, until);
@@ -106,8 +105,7 @@ impl State {
                 (message_type::RUNNER_JOB_REQUEST, json(&body), Redelivery::After(self.parameters.redelivery))
             }
         };
-        let kept = lapsed.filter(|(whose, _)| speaks == Flow::V1 && *whose == id).map(|(_, message)| message);
-        let message = self.send(id, Outgoing { about: number, kind, body }, redelivery, kept);
+        let message = self.send(id, Outgoing { about: number, kind, body }, redelivery);
         if let (Some(job), Some(message)) = (self.jobs.get_mut(&number), message) {
             job.offered_by = message;
         }
@@ -120,18 +118,14 @@ impl State {
         self.record(Fact::AgentUpdateRequested { agent });
         let order = AgentRefreshMessage { agent_id: id, target_version: version.into() };
         let message = Outgoing { about: NO_JOB, kind: message_type::AGENT_REFRESH, body: json(&order) };
-        self.send(id, message, self.parameters.pool_redelivery, None);
+        self.send(id, message, self.parameters.pool_redelivery);
         Ok(())
     }
 
-    /// Puts a message into an agent's queue, by a number that it had before if it had one. Returns its number, if there is
-    /// such an agent.
-    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery, kept: Option<i64>) -> Option<i64> {
+    /// Puts a message into an agent's queue. Returns its number, if there is such an agent.
+    fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) -> Option<i64> {
         let agent = self.agents.get_mut(&id)?;
-        let number = match kept {
-            Some(number) => agent.queue.put_back(number, message, redelivery),
-            None => agent.queue.push(message, redelivery),
-        };
+        let number = agent.queue.push(message, redelivery);
         agent.wake.notify(usize::MAX);
         let (message, agent) = (agent.message(number), Some(agent.name.clone()));
         self.record(Fact::MessageQueued { message, agent });
@@ -357,11 +351,24 @@ impl State {
         self.agent_changed(id, now);
     }
 
-    /// Nobody took an offer in time: the job waits again.
+    /// Nobody took an offer in time.
+    pub(super) fn offer_lapsed(&mut self, number: JobNumber, now: Timestamp) {
+        match self.jobs[&number].phase {
+            Phase::Offered(id) if self.stands_by(id) => {
+                self.offers.set(number, after(now, self.parameters.assignment_life));
+            }
+            _ => self.offer_ended(number, now),
+        }
+    }
+
+    /// Does an offer stand although its agent did not take it in time?
+    fn stands_by(&self, id: AgentId) -> bool {
+        self.parameters.lapsed_offer == LapsedOffer::Prolonged && self.sessions.of(&id).is_some()
+    }
+
+    /// An offer is over: the job waits again.
     pub(super) fn offer_ended(&mut self, number: JobNumber, now: Timestamp) {
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        if let Phase::Offered(id) = job.phase {
-            job.lapsed = (self.parameters.lapsed_offer == LapsedOffer::Kept).then_some((id, job.offered_by));
+        if let Phase::Offered(id) = self.jobs[&number].phase {
             self.requeue(number, id, now);
         }
     }
@@ -392,8 +399,12 @@ impl State {
 
     /// Somebody asks for the end of a job. One that no agent has ends at once; an agent is told.
     pub(super) fn cancel(&mut self, number: JobNumber, now: Timestamp) -> Result<(), Failure> {
-        let job = self.jobs.get_mut(&number).ok_or_else(|| Failure::JobNotFound(number.to_string()))?;
-        if job.cancel_requested || matches!(job.phase, Phase::Closed(_)) {
+        let State { jobs, agents, .. } = self;
+        let job = jobs.get_mut(&number).ok_or_else(|| Failure::JobNotFound(number.to_string()))?;
+        // There is nobody to tell, and the lease is all that is known.
+        let is_out = |id: &AgentId| agents.get(id).is_none_or(|agent| agent.standing == Standing::Gone);
+        let untold = matches!(&job.phase, Phase::Leased(id) if is_out(id));
+        if job.cancel_requested || untold || matches!(job.phase, Phase::Closed(_)) {
             return Ok(());
         }
         job.cancel_requested = true;
@@ -407,7 +418,7 @@ impl State {
                     _ => self.parameters.pool_redelivery,
                 };
                 let message = Outgoing { about: number, kind: message_type::JOB_CANCELLATION, body: json(&body) };
-                let message = self.send(id, message, redelivery, None);
+                let message = self.send(id, message, redelivery);
                 if let Some(job) = self.jobs.get_mut(&number) {
                     job.cancelled_by = message;
                 }

@@ -41,8 +41,8 @@ use uuid::Uuid;
 
 pub use parameters::{
     Acquire, AcquireReplay, Addresses, Broker, BusyStatus, Completion, Denial, Encryption, Flow, IdlessDelete, JobSpec,
-    LapsedOffer, Lifetime, OnLeaseExpiry, Parameters, Policy, RefusalCode, Registered, Registration, ResultRule,
-    SecondDelete, SessionDelete,
+    LapsedOffer, Lifetime, OnLeaseExpiry, Parameters, Policy, RefusalCode, Registered, Registration, Removal,
+    ResultRule, SecondDelete, SessionDelete,
 };
 pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
 
@@ -140,8 +140,8 @@ impl Server {
         self.with(|state, now| state.deregister(agent_id, now)).map_err(|_| UnknownName::Agent)
     }
 
-    /// Takes an agent out of its pool, as its owner does who no longer wants it. From its next poll on the pool does not
-    /// know it; a job that it has it may end.
+    /// Takes an agent out of its pool, as its owner does who no longer wants it: as [`Parameters::removal`] says if it has
+    /// a job, which it may end. Once it is out, the pool does not know it when it polls.
     ///
     /// # Errors
     /// [`UnknownName::Agent`].

@@ -99,15 +99,27 @@ pub enum Broker {
     Apart,
 }
 
-/// What becomes in V1 of the message of an offer that nobody took in time.
+/// What becomes of an offer that nobody took in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LapsedOffer {
-    /// It is withdrawn. The next offer is a message of its own, whoever gets it.
+    /// It is withdrawn. The next one is a message of its own, whoever gets it.
     #[default]
     Withdrawn,
-    /// It stays the agent's: when the job is offered to it again, by the same number.
-    Kept,
+    /// It stands, by the same message, for as long as its agent is online.
+    Prolonged,
+}
+
+/// Can an agent be taken out of its pool while it has a job?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removal {
+    /// It is given no other, and removed when that one is over (`TaskAgentJobStillRunningException`).
+    #[default]
+    WaitsForJob,
+    /// Yes: the pool knows it no more, and the job's lease is all that is left. But an agent that is being told to end its
+    /// job is left until then.
+    AtOnce,
 }
 
 /// Does an agent that polls as busy get a job, when the server knows of none that it has?
@@ -175,9 +187,12 @@ pub struct Parameters {
     pub cursor: Cursor,
     /// When the pool hands a message out again that nobody has deleted. Sources do not say.
     pub pool_redelivery: Redelivery,
-    /// What becomes of the pool's message of an offer that lapsed. Sources do not say.
+    /// What becomes of an offer that nobody took in time. Sources do not say.
     #[serde(default)]
     pub lapsed_offer: LapsedOffer,
+    /// When an agent that has a job leaves its pool. Known for GitHub's service; of Azure's sources do not say.
+    #[serde(default)]
+    pub removal: Removal,
     /// When the broker hands a job message out again: after 61 s in actions/runner#4728.
     pub redelivery: Duration,
     /// When the broker hands a cancellation out again; actions/runner#4569 saw several a second.
@@ -232,6 +247,7 @@ impl Parameters {
             cursor: Cursor::SkipsSeen,
             pool_redelivery: Redelivery::AtOnce,
             lapsed_offer: LapsedOffer::Withdrawn,
+            removal: Removal::WaitsForJob,
             redelivery: Duration::from_secs(60),
             cancel_redelivery: Duration::from_secs(60),
             assignment_life: Duration::from_secs(120),

@@ -59,7 +59,7 @@ pub(super) struct Outgoing {
 pub(super) enum Standing {
     /// It may be given work.
     Member,
-    /// It is ephemeral and has its job.
+    /// It has its last job: it is ephemeral, or to leave the pool.
     HasItsJob,
     /// It is ephemeral, and the job that it was assigned is lost to it. The broker goes on holding its polls, and has
     /// nothing to say (actions/runner#4617).
@@ -141,8 +141,6 @@ pub(super) struct Job {
     pub(super) request: Uuid,
     /// The number of the message that makes the present offer.
     pub(super) offered_by: i64,
-    /// The last offer that nobody took in time: to whom, and the number of the message that made it.
-    pub(super) lapsed: Option<(AgentId, i64)>,
     /// The number of the message that asks its agent to end it.
     pub(super) cancelled_by: Option<i64>,
     pub(super) cancel_requested: bool,
@@ -219,7 +217,7 @@ impl State {
             self.session_ended(session, facts::SessionEnd::Expired, now);
         }
         while let Some(number) = self.offers.take_due(now) {
-            self.offer_ended(number, now);
+            self.offer_lapsed(number, now);
         }
         while let Some((number, lease)) = self.leases.expire(now) {
             self.lease_ended(number, lease.holder, now);

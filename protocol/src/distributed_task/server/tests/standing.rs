@@ -71,7 +71,7 @@ async fn an_ephemeral_agent_that_lost_its_job_polls_in_vain() {
 
 #[tokio::test]
 async fn an_agent_that_is_taken_out_of_its_pool_may_end_what_it_has() {
-    let bench = Bench::upstream();
+    let bench = Bench::new(Policy::upstream(), |parameters| parameters.removal = Removal::AtOnce);
     let (busy, session) = bench.v2("a").await;
     bench.queue("j");
     let reference = bench.reference(&busy, session).await;
@@ -88,12 +88,30 @@ async fn an_agent_that_is_taken_out_of_its_pool_may_end_what_it_has() {
     let token = job["resources"]["endpoints"][0]["authorization"]["parameters"]["AccessToken"].as_str().unwrap();
     let names = json!({"planId": job["plan"]["planId"], "jobId": job["jobId"]});
     bench.post("/run/renewjob", token, names).await.expect(200);
+    // Nobody can tell it to end.
+    bench.server.cancel_job("j").unwrap();
+    assert_eq!(bench.count(|fact| matches!(fact, Fact::JobCancelRequested { .. })), 0);
     assert!(bench.server.dismiss(99).is_err());
 }
 
 #[tokio::test]
-async fn a_lapsed_offer_may_keep_its_number() {
-    for (lapsed_offer, numbers) in [(LapsedOffer::Withdrawn, [1, 2]), (LapsedOffer::Kept, [1, 1])] {
+async fn an_agent_with_a_job_may_be_removed_only_after_it() {
+    let bench = Bench::upstream();
+    let (member, session) = bench.v2("a").await;
+    bench.queue("j");
+    let reference = bench.reference(&member, session).await;
+    let job = bench.acquire(&member, &reference).await.expect(200);
+    bench.server.dismiss(member.is.agent_id).unwrap();
+    bench.polled(&member, session).await.expect(202);
+    let token = job["resources"]["endpoints"][0]["authorization"]["parameters"]["AccessToken"].as_str().unwrap();
+    let done = json!({"planId": job["plan"]["planId"], "jobId": job["jobId"], "conclusion": "succeeded"});
+    bench.post("/run/completejob", token, done).await.expect(200);
+    bench.polled(&member, session).await.expect_broker_error(404, "RunnerNotFound");
+}
+
+#[tokio::test]
+async fn a_lapsed_offer_may_stand_while_its_agent_is_online() {
+    for (lapsed_offer, numbers) in [(LapsedOffer::Withdrawn, [1, 2]), (LapsedOffer::Prolonged, [1, 1])] {
         let bench = Bench::new(Policy::upstream(), |parameters| parameters.lapsed_offer = lapsed_offer);
         let (member, session) = bench.v1("a").await;
         bench.queue("j");
@@ -102,7 +120,9 @@ async fn a_lapsed_offer_may_keep_its_number() {
         bench.clock.advance(120);
         let second = bench.get(&path, &member.token).await.expect(200);
         assert_eq!([&first["messageId"], &second["messageId"]].map(|number| number.as_i64().unwrap()), numbers);
-        let lock = |message: &Value| serde_json::from_str::<Value>(message["body"].as_str().unwrap()).unwrap();
-        assert_eq!(lock(&second)["variables"]["system.jobAttempt"]["value"], "2");
+        let (other, other_session) = bench.v1("bb").await;
+        bench.delete(&format!("{SESSIONS}/{session}"), &member.token).await.expect(204);
+        bench.clock.advance(120);
+        bench.get(&format!("{MESSAGES}?sessionId={other_session}"), &other.token).await.expect(200);
     }
 }
