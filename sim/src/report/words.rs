@@ -122,7 +122,7 @@ pub fn fact(fact: &Fact) -> String {
         }
         Fact::WorkerEnded { worker } => format!("{worker} ends"),
         Fact::WorkerExited { worker, code: Some(code) } => format!("{worker} exits with code {code}"),
-        Fact::WorkerExited { worker, code: None } => format!("{worker} is killed, and exits with no code"),
+        Fact::WorkerExited { worker, code: None } => format!("{worker} is killed"),
         Fact::WorkspaceEntered { machine, job, attempt, found, expected } if found == expected => {
             format!("{job} finds the workspace of {machine} as it should be: {found} (attempt {attempt})")
         }
