@@ -117,6 +117,8 @@ pub enum Fact {
     WorkerBegan { worker: WorkerId, agent: Agent, job: Job, attempt: u32, owner: Job },
     /// A worker process ended.
     WorkerEnded { worker: WorkerId },
+    /// The machine saw a worker process end, whatever it was for: with this exit code, or killed when `code` is `None`.
+    WorkerExited { worker: WorkerId, code: Option<i32> },
     /// A job that builds on what others left began in their workspace: what it found, and what it should have found.
     WorkspaceEntered { machine: Agent, job: Job, attempt: u32, found: String, expected: String },
 

@@ -49,7 +49,7 @@ impl Executor {
     pub fn of(process: &Process) -> Self {
         Self {
             agent: process.node().name().into(),
-            worker: format!("{}#{}", process.name(), process.incarnation()).into(),
+            worker: process.as_worker(),
             clock: process.clock(),
             ledger: process.ledger(),
             node: process.node().clone(),

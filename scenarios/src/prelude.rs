@@ -31,6 +31,7 @@ pub use squall_sim::fault::{FaultPlan, Swarm};
 pub use squall_sim::invariant::aborts::*;
 pub use squall_sim::invariant::artifacts::*;
 pub use squall_sim::invariant::endings::*;
+pub use squall_sim::invariant::exits::*;
 pub use squall_sim::invariant::idle::*;
 pub use squall_sim::invariant::jobs::*;
 pub use squall_sim::invariant::leases::*;

@@ -33,7 +33,7 @@ impl Execution {
     /// The job starts in this process. The agent is the process's machine.
     pub fn start(process: &Process, job: impl Into<Job>, attempt: u32) -> Self {
         let told = Told { ledger: process.ledger(), node: process.node().clone() };
-        let worker: WorkerId = format!("{}#{}", process.name(), process.incarnation()).into();
+        let worker = process.as_worker();
         let (job, agent) = (job.into(), process.node().name().into());
         told.ledger.record(Fact::JobStarted { job: job.clone(), attempt, agent, worker: worker.clone() });
         Self { told, job, attempt, worker, ended: false }

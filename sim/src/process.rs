@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use squall_protocol::facts::WorkerId;
 use squall_protocol::supervise::Exit;
 use squall_protocol::workers::{Parent, WorkerError};
-use squall_protocol::{Clock, Disk, Http, Ledger, Random, Shutdown, Worker, Workers};
+use squall_protocol::{Clock, Disk, Fact, Http, Ledger, Random, Shutdown, Worker, Workers};
 
 use crate::http::client;
 use crate::kernel::ProcessId;
@@ -57,6 +58,11 @@ impl Process {
     /// How many processes its machine had started when it was, itself included: what a process id tells on a real one.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// Its name as one that executes jobs.
+    pub fn as_worker(&self) -> WorkerId {
+        format!("{}#{}", self.name, self.incarnation).into()
     }
 
     /// The machine's clock.
@@ -121,7 +127,8 @@ impl Process {
         self.node.world().inner.kernel.is_alive(self.id)
     }
 
-    /// Starts worker processes on the same machine, each of which runs `main` and outlives this process.
+    /// Starts worker processes on the same machine, each of which runs `main` and outlives this process. How each ended is
+    /// in the journal.
     pub fn workers<F>(&self, main: impl Fn(Process, Box<dyn Parent>) -> F + Send + Sync + 'static) -> Arc<dyn Workers>
     where
         F: Future<Output = i32> + Send + 'static,
@@ -153,9 +160,10 @@ impl Workers for NodeWorkers {
         let pipe = Arc::new(Pipe::default());
         let (tell, told) = oneshot::channel();
         let running = (self.main)(process.clone(), Box::new(PipeEnd(pipe.clone())));
-        let own = process.clone();
+        let (own, end) = (process.clone(), End::of(&process));
         process.spawn("worker", async move {
             let code = running.await;
+            end.exited(code);
             // The parent may be gone; nobody else wants to know.
             let _ = tell.send(code);
             own.kill();
@@ -163,6 +171,30 @@ impl Workers for NodeWorkers {
         let ended = async move { told.await.map_or(Exit::Killed, Exit::Code) }.boxed().shared();
         let worker: Box<dyn Worker> = Box::new(ProcessWorker { process, pipe, ended });
         async move { Ok(worker) }.boxed()
+    }
+}
+
+/// The end of a worker process, which the machine tells the journal. It is dropped with a process that was killed, after
+/// all that this process did.
+struct End {
+    ledger: Arc<dyn Ledger>,
+    worker: WorkerId,
+    code: Option<i32>,
+}
+
+impl End {
+    fn of(process: &Process) -> Self {
+        Self { ledger: process.ledger(), worker: process.as_worker(), code: None }
+    }
+
+    fn exited(mut self, code: i32) {
+        self.code = Some(code);
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.ledger.record(Fact::WorkerExited { worker: self.worker.clone(), code: self.code });
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use squall_protocol::facts::Fact;
+use squall_protocol::facts::{Fact, Outcome};
 use squall_protocol::supervise::Exit;
 use squall_protocol::workers::WorkerError;
 use squall_protocol::{Restart, Supervise, Worker};
 use squall_sim::trace::Keep;
-use squall_sim::{Ended, Halt, Node, Process, Service, SimTime, World, run};
+use squall_sim::{Ended, Execution, Halt, Node, Process, Service, SimTime, World, run};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -335,6 +335,44 @@ mod workers {
             assert_eq!(worker.send("lost".into()).await, Err(WorkerError::BrokenPipe), "it runs, and listens no more");
             assert_eq!(worker.ended().await, Exit::Code(9));
         });
+    }
+
+    #[test]
+    fn the_journal_has_how_each_worker_ended() {
+        let ended = play(|world, node| async move {
+            let parent = node.start("parent", |_| std::future::pending());
+            let workers = parent.workers(|process, mut pipe| async move {
+                let running = Execution::start(&process, "job", 1);
+                let told = pipe.receive().await;
+                running.end(Outcome::Succeeded);
+                told.map_or(1, |code| i32::from(code[0]))
+            });
+            let mut exits = workers.start().await.unwrap();
+            exits.send(vec![102].into()).await.unwrap();
+            exits.ended().await;
+            let mut killed = workers.start().await.unwrap();
+            world.sleep(secs(1)).await;
+            killed.kill();
+            let _lost = workers.start().await.unwrap();
+            world.sleep(secs(1)).await;
+            node.crash();
+        });
+        let of_workers = ended.journal.iter().filter_map(|entry| match &entry.fact {
+            Fact::JobStopped { worker, outcome, .. } => Some(format!("{worker} {outcome:?}")),
+            Fact::WorkerExited { worker, code } => Some(format!("{worker} {code:?}")),
+            _ => None,
+        });
+        assert_eq!(
+            of_workers.collect::<Vec<_>>(),
+            [
+                "node/worker#2 Succeeded",
+                "node/worker#2 Some(102)",
+                "node/worker#3 Abandoned",
+                "node/worker#3 None",
+                "node/worker#4 Abandoned",
+                "node/worker#4 None"
+            ]
+        );
     }
 
     #[test]

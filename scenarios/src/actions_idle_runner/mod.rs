@@ -14,12 +14,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use squall_protocol::actions::server::{Encryption, Flow, Lifetime};
 use squall_protocol::actions::{Choices, server};
+use squall_protocol::distributed_task::agent::outcome_of;
 use squall_protocol::facts::Outcome;
 use squall_sim::World;
 use squall_sim::invariant::Invariant;
 use squall_sim::invariant::aborts::LeasedJobNotAborted;
 use squall_sim::invariant::coverage;
 use squall_sim::invariant::endings::{ConnectedAgentGoesOn, DismissedAgentEnds, NoAgentStoppedForGood};
+use squall_sim::invariant::exits::ExitCodeTellsOutcome;
 use squall_sim::invariant::idle::IdleAgentRunsNothing;
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
@@ -165,6 +167,7 @@ impl Model for ActionsIdleRunner {
             Box::new(AgentWithinCapacity::default()),
             Box::new(ReportedResultStays),
             Box::new(FinishedJobNotFailed),
+            Box::new(ExitCodeTellsOutcome { tells: outcome_of }),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
             Box::new(LeasedJobNotAborted { fence_after: bounds::fence(service) }),

@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use squall_protocol::azure::{Choices, server};
+use squall_protocol::distributed_task::agent::outcome_of;
 use squall_protocol::distributed_task::server::Encryption;
 use squall_sim::World;
 use squall_sim::invariant::aborts::LeasedJobNotAborted;
 use squall_sim::invariant::endings::{ConnectedAgentGoesOn, DismissedAgentEnds, NoAgentStoppedForGood};
+use squall_sim::invariant::exits::ExitCodeTellsOutcome;
 use squall_sim::invariant::idle::IdleAgentRunsNothing;
 use squall_sim::invariant::jobs::{
     AgentWithinCapacity, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent, ReportedResultStays,
@@ -232,6 +234,7 @@ impl Model for AzurePostJob {
             Box::new(AgentWithinCapacity::default()),
             Box::new(ReportedResultStays),
             Box::new(FinishedJobNotFailed),
+            Box::new(ExitCodeTellsOutcome { tells: outcome_of }),
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
             Box::new(LeasedJobNotAborted { fence_after: bounds::fence(service) }),

@@ -79,7 +79,7 @@ impl Slot {
     async fn execute(&self, process: &Process, job: &Job, attempt: u32) {
         let newest = self.publisher.parameters().versions.last().cloned().unwrap_or_default();
         let artifact = Artifact::from(self.publisher.file_of(job.version.as_ref().unwrap_or(&newest)));
-        let worker = WorkerId::from(format!("{}#{}", process.name(), process.incarnation()));
+        let worker = process.as_worker();
         let mut told =
             Told { ledger: process.ledger(), job: job.name.as_str().into(), attempt, worker, stopped: false };
         told.started(self.agent.as_str().into());

@@ -4,6 +4,7 @@ use super::aborts::LeasedJobNotAborted;
 use super::arrivals::{ArrivedJobBegun, HeardCancelStops};
 use super::artifacts::{NotGivenUpEarly, UsedAsPublished, WantedArtifactArrives, WholeUnderFinalName};
 use super::endings::{AgentOutlivesTrouble, ConnectedAgentGoesOn, DismissedAgentEnds, NoAgentStoppedForGood};
+use super::exits::ExitCodeTellsOutcome;
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::idle::IdleAgentRunsNothing;
 use super::jobs::{
@@ -45,6 +46,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(AttemptStartsOnce),
         Box::new(ReportedResultStays),
         Box::new(FinishedJobNotFailed),
+        Box::new(ExitCodeTellsOutcome::default()),
         Box::new(OldAttemptsSilent::default()),
         Box::new(OneLiveWorker::default()),
         Box::new(ExclusiveUse::default()),

@@ -194,6 +194,8 @@ mod tests {
                 outcome
             }),
             (job(), worker()).prop_map(|((job, attempt), worker)| aborted(job, attempt, worker)),
+            (worker(), 0..2).prop_map(|(worker, code)| worker_exited(worker, code)),
+            worker().prop_map(worker_killed),
             (job(), outcome()).prop_map(|((job, attempt), outcome)| reported(job, attempt, outcome)),
             (job(), outcome()).prop_map(|((job, attempt), outcome)| refused(job, attempt, outcome)),
             job().prop_map(|(job, attempt)| given_up(job, attempt)),

@@ -36,6 +36,7 @@ mod catalogue;
 pub mod coverage;
 mod deadlines;
 pub mod endings;
+pub mod exits;
 mod findings;
 pub mod giving_up;
 pub mod idle;

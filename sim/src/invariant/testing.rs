@@ -92,6 +92,14 @@ pub(super) fn aborted(job: &str, attempt: u32, worker: &str) -> Fact {
     Fact::JobAborted { job: job.into(), attempt, worker: worker.into() }
 }
 
+pub(super) fn worker_exited(worker: &str, code: i32) -> Fact {
+    Fact::WorkerExited { worker: worker.into(), code: Some(code) }
+}
+
+pub(super) fn worker_killed(worker: &str) -> Fact {
+    Fact::WorkerExited { worker: worker.into(), code: None }
+}
+
 pub(super) fn reported(job: &str, attempt: u32, outcome: Outcome) -> Fact {
     Fact::JobReported { job: job.into(), attempt, outcome, accepted: true }
 }

@@ -87,7 +87,10 @@ fn started(fact: &Fact) -> Option<String> {
 }
 
 fn is_told_by_worker(fact: &Fact) -> bool {
-    matches!(fact, Fact::JobEffect { .. } | Fact::JobStopped { .. } | Fact::JobAborted { .. })
+    matches!(
+        fact,
+        Fact::JobEffect { .. } | Fact::JobStopped { .. } | Fact::JobAborted { .. } | Fact::WorkerExited { .. }
+    )
 }
 
 #[cfg(test)]

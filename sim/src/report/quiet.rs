@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Job, Message, Outcome};
+use squall_protocol::facts::{Agent, Job, Message, Outcome, WorkerId};
 
 use super::cast::words;
 use crate::journal::Entry;
@@ -13,6 +13,8 @@ use crate::verdict::Verdict;
 /// What a story does not have to tell in full.
 pub(crate) struct Quiet {
     jobs: BTreeMap<Job, QuietJob>,
+    /// Those that executed one of these jobs.
+    workers: BTreeSet<WorkerId>,
     messages: BTreeSet<Message>,
 }
 
@@ -51,8 +53,14 @@ impl Quiet {
         };
         let quiet_message =
             |(message, told): &(&Message, Vec<&Entry>)| is_handled_then_acked(told) && !concerns(verdict, &message.0);
+        let jobs: BTreeMap<Job, QuietJob> = jobs.into_iter().filter_map(quiet_job).collect();
+        let quiet_worker = |entry: &Entry| match &entry.fact {
+            Fact::JobStarted { job, worker, .. } if jobs.contains_key(job) => Some(worker.clone()),
+            _ => None,
+        };
         Self {
-            jobs: jobs.into_iter().filter_map(quiet_job).collect(),
+            workers: journal.iter().filter_map(quiet_worker).collect(),
+            jobs,
             messages: messages.into_iter().filter(quiet_message).map(|(message, _)| message.clone()).collect(),
         }
     }
@@ -64,6 +72,9 @@ impl Quiet {
             } else {
                 Telling::Nothing
             };
+        }
+        if matches!(fact, Fact::WorkerExited { worker, code: Some(_) } if self.workers.contains(worker)) {
+            return Telling::Nothing;
         }
         if message_of(fact).is_some_and(|message| self.messages.contains(message)) {
             return Telling::Nothing;
@@ -181,6 +192,14 @@ mod tests {
     #[test]
     fn a_job_that_went_well_is_told_once() {
         assert_eq!(told(done(["a", "a"]), &Verdict::default()), 1);
+    }
+
+    #[test]
+    fn the_exit_of_its_worker_is_told_only_when_it_was_killed() {
+        let exited = |worker: &str, code| Fact::WorkerExited { worker: worker.into(), code };
+        for (exit, lines) in [(exited("w", Some(0)), 1), (exited("w", None), 2), (exited("v", Some(0)), 2)] {
+            assert_eq!(told([done(["a", "a"]), vec![exit]].concat(), &Verdict::default()), lines);
+        }
     }
 
     #[test]

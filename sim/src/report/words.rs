@@ -121,6 +121,8 @@ pub fn fact(fact: &Fact) -> String {
             format!("{worker} begins on {agent}, for {job} of {owner} (attempt {attempt})")
         }
         Fact::WorkerEnded { worker } => format!("{worker} ends"),
+        Fact::WorkerExited { worker, code: Some(code) } => format!("{worker} exits with code {code}"),
+        Fact::WorkerExited { worker, code: None } => format!("{worker} is killed"),
         Fact::WorkspaceEntered { machine, job, attempt, found, expected } if found == expected => {
             format!("{job} finds the workspace of {machine} as it should be: {found} (attempt {attempt})")
         }

@@ -10,6 +10,7 @@ use super::conduct::{CrashReport, DispatchFailure, KillDeadline, LeaseEnd, Orpha
 use crate::clock::{self, Mono};
 use crate::distributed_task::failure::Failure;
 use crate::distributed_task::wire::TaskResult;
+use crate::facts::Outcome;
 use crate::signal::Watch;
 use crate::supervise::Exit;
 use crate::workers::{Worker, WorkerError};
@@ -171,7 +172,7 @@ impl Execution<'_> {
         }
         let exit = self.wait_for_end(&mut *worker, told, grace).await;
         self.worker_gone().await;
-        if !matches!(exit, Exit::Code(code) if is_reported(code)) && !self.is_not_ours() {
+        if !matches!(exit, Exit::Code(code) if outcome_of(code).is_some()) && !self.is_not_ours() {
             self.report_unreported(unreported(exit).unwrap_or(on_end)).await;
         }
         self.renewal.finish().await?;
@@ -339,23 +340,25 @@ impl Execution<'_> {
 
 /// The job's result that a worker's exit code tells, if it does.
 fn result_of(exit: Exit) -> Option<TaskResult> {
-    match exit {
-        Exit::Code(code) => u64::try_from(code - RESULT_CODES).ok().and_then(TaskResult::from_number),
-        Exit::Killed => None,
-    }
-}
-
-/// Does this exit code tell a result that the worker has reported? A job that it gave up on its own it has not.
-fn is_reported(code: i32) -> bool {
-    result_of(Exit::Code(code)).is_some_and(|result| result != TaskResult::Abandoned)
+    result_above(RESULT_CODES, exit)
 }
 
 /// The result that a worker knew and had no time to report.
 fn unreported(exit: Exit) -> Option<TaskResult> {
+    result_above(UNREPORTED_CODES, exit)
+}
+
+fn result_above(codes: i32, exit: Exit) -> Option<TaskResult> {
     match exit {
-        Exit::Code(code) => u64::try_from(code - UNREPORTED_CODES).ok().and_then(TaskResult::from_number),
+        Exit::Code(code) => code.checked_sub(codes).and_then(|number| TaskResult::from_number(number.try_into().ok()?)),
         Exit::Killed => None,
     }
+}
+
+/// How the job ended, as a worker's exit code tells whoever reads it: that of a worker which has reported a result. One
+/// that crashed, gave its job up or could not report it tells nothing.
+pub fn outcome_of(code: i32) -> Option<Outcome> {
+    result_of(Exit::Code(code)).filter(|result| *result != TaskResult::Abandoned).map(TaskResult::outcome)
 }
 
 /// Why a message did not reach the worker.
@@ -368,3 +371,18 @@ enum Unsent {
 pub const RESULT_CODES: i32 = 100;
 /// The repaired worker has these besides, for a result that it could not report.
 pub const UNREPORTED_CODES: i32 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_tells_the_outcome_that_was_reported() {
+        let told = [100, 101, 102, 103, 104].map(outcome_of);
+        let (succeeded, failed) = (Some(Outcome::Succeeded), Some(Outcome::Failed));
+        assert_eq!(told, [succeeded, succeeded, failed, Some(Outcome::Cancelled), succeeded]);
+        for nothing in [0, super::super::CRASHED, 99, 105, 106, 200, 202, i32::MIN, i32::MAX] {
+            assert_eq!(outcome_of(nothing), None, "{nothing}");
+        }
+    }
+}
