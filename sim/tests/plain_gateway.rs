@@ -18,7 +18,8 @@ use squall_sim::effects::{Effects, FaultId};
 use squall_sim::fault::{Fault, FaultKind, RetryAfter, Target, When};
 use squall_sim::gateway::{BoxError, ConnectionControl, GatewayLayer, Rules, Witness};
 use squall_sim::random::Streams;
-use tower::{Layer, Service, ServiceExt};
+use tower::util::BoxCloneService;
+use tower::{Layer, ServiceExt};
 
 /// A clock on which every sleep is over at once, or none ever is.
 #[derive(Default)]
@@ -70,14 +71,21 @@ impl Server {
         server
     }
 
-    fn service(&self) -> impl Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + use<> {
+    fn service(&self) -> BoxCloneService<Request<Body>, Response<Body>, BoxError> {
+        self.behind(self.gateway())
+    }
+
+    fn gateway(&self) -> GatewayLayer {
+        GatewayLayer::new("api", self.rules.clone(), self.clock.clone()).witnessed_by(self.notes.clone())
+    }
+
+    fn behind(&self, gateway: GatewayLayer) -> BoxCloneService<Request<Body>, Response<Body>, BoxError> {
         let served = self.served.clone();
         let inner = tower::service_fn(move |_: Request<Body>| {
             served.fetch_add(1, Ordering::Relaxed);
             future::ready(Ok::<_, Infallible>(Response::new(Body::from("0123456789"))))
         });
-        let gateway = GatewayLayer::new("api", self.rules.clone(), self.clock.clone());
-        gateway.witnessed_by(self.notes.clone()).layer(inner)
+        gateway.layer(inner).boxed_clone()
     }
 
     /// Asks at once; `None` when the answer is held back.
@@ -195,6 +203,65 @@ fn answers_are_held_back_by_the_clock_until_all_is_healed() {
     let Poll::Ready(Ok(answer)) = answer.as_mut().poll(&mut cx) else { panic!("still held back, or dropped") };
     assert_eq!(held.clock.slept.lock().unwrap().last(), Some(&Duration::from_millis(375)), "a quarter of what is left");
     assert_eq!((answer.status().as_u16(), held.effects.of(0), held.effects.of(1)), (200, 1, 0));
+}
+
+const LATE: FaultKind = FaultKind::Late { by_ms: 1_500, percent: 100 };
+
+#[test]
+fn a_late_request_waits_before_the_server_and_its_answer_is_like_any_other() {
+    let server = Server::with(LATE);
+    server.rules.impose(1, &fault(FaultKind::Truncate { bytes: 4, percent: 100 }));
+    server.rules.impose(2, &fault(LATE));
+    let answer = server.answer().unwrap();
+    let by = Duration::from_millis(1_500);
+    assert_eq!((server.served(), &server.clock.slept.lock().unwrap()[..]), (1, &[by, by][..]));
+    assert_eq!(read(answer.into_body()), ("0123".to_owned(), "broken"));
+    let told = (0, "late".to_owned(), "request to /jobs?next=1 held back for 1500 ms".to_owned());
+    assert_eq!(
+        (server.notes.0.lock().unwrap().first(), server.effects.of(0), server.effects.of(2)),
+        (Some(&told), 1, 1)
+    );
+}
+
+#[test]
+fn what_the_gateway_answers_itself_is_not_held_back() {
+    let server = Server::with(LATE);
+    let busy = FaultKind::Status { status: 503, when: When::BeforeCommit, retry_after: None, percent: 100 };
+    server.rules.impose(1, &fault(busy));
+    assert_eq!(server.answer().unwrap().status(), 503);
+    assert_eq!((server.served(), server.effects.of(0), server.effects.of(1)), (0, 0, 1));
+}
+
+#[test]
+fn a_late_request_is_carried_on_without_its_caller_where_somebody_carries_it() {
+    let held = Server::new(StoppedClock { sleeps_for_ever: true.into(), ..StoppedClock::default() });
+    held.rules.impose(0, &fault(LATE));
+    let carried = Arc::new(Mutex::new(Vec::<BoxFuture<'static, ()>>::new()));
+    let carrier = carried.clone();
+    let carrying = held.gateway().carried_by(move |request| carrier.lock().unwrap().push(request));
+    let mut cx = Context::from_waker(Waker::noop());
+    for service in [held.service(), held.behind(carrying)] {
+        let mut asked = Box::pin(service.oneshot(request(Version::HTTP_11)));
+        assert!(asked.as_mut().poll(&mut cx).is_pending());
+    }
+    let mut carried = std::mem::take(&mut *carried.lock().unwrap());
+    assert_eq!(carried.len(), 1, "the other went with its caller");
+    assert!(carried[0].as_mut().poll(&mut cx).is_pending());
+    held.clock.sleeps_for_ever.store(false, Ordering::Relaxed);
+    held.rules.heal();
+    assert!(carried[0].as_mut().poll(&mut cx).is_ready());
+    assert_eq!(held.served(), 1);
+    let last = held.notes.0.lock().unwrap().last().unwrap().2.clone();
+    assert_eq!(last, "request to /jobs?next=1 goes on without its caller");
+    assert_eq!(held.effects.of(0), 2, "what it says of one exchange twice it counts once");
+}
+
+#[test]
+fn a_request_whose_carrier_drops_it_is_lost() {
+    let server = Server::with(LATE);
+    let dropping = server.gateway().carried_by(drop);
+    let answer = server.behind(dropping).oneshot(request(Version::HTTP_11)).now_or_never().unwrap();
+    assert_eq!((answer.unwrap_err().to_string(), server.served()), ("the gateway lost the request".to_owned(), 0));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub fn catalogue() -> &'static [(&'static str, &'static str)] {
         ("status", "A gateway answers with an error status, before or after the server has acted."),
         ("drop-reply", "The server acts, and its answer is lost."),
         ("delay", "A gateway holds answers back."),
+        ("late", "A gateway holds requests back, and the server acts on them even if their callers have gone."),
         ("truncate", "The body of an answer ends early."),
         ("stall", "The body of an answer stops coming while the connection stays open."),
         ("login-page", "A captive portal answers 200 with a page of HTML."),

@@ -128,6 +128,7 @@ impl Checked<'_> {
             }
             FaultKind::DropReply { percent }
             | FaultKind::Delay { percent, .. }
+            | FaultKind::Late { percent, .. }
             | FaultKind::Truncate { percent, .. }
             | FaultKind::Stall { percent, .. }
             | FaultKind::LoginPage { percent }

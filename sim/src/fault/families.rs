@@ -30,6 +30,7 @@ pub(super) const FAMILIES: &[Family] = &[
     family("status", has_peers, status),
     family("drop-reply", has_peers, drop_reply),
     family("delay", has_peers, delay),
+    family("late", has_peers, late),
     family("truncate", has_peers, truncate),
     family("stall", has_peers, stall),
     family("login-page", has_peers, login_page),
@@ -120,6 +121,12 @@ fn drop_reply(draw: &mut Draw<'_>) -> (FaultKind, Target) {
 fn delay(draw: &mut Draw<'_>) -> (FaultKind, Target) {
     let by_ms = draw.pick(&[100, 500, 1_000, 5_000, 20_000, 60_000, 120_000]);
     (FaultKind::Delay { by_ms, percent: draw.percent() }, draw.gateway())
+}
+
+/// From what nobody notices to what outlasts every caller's patience.
+fn late(draw: &mut Draw<'_>) -> (FaultKind, Target) {
+    let by_ms = draw.pick(&[1_000, 5_000, 20_000, 40_000, 60_000, 120_000]);
+    (FaultKind::Late { by_ms, percent: draw.percent() }, draw.gateway())
 }
 
 fn truncate(draw: &mut Draw<'_>) -> (FaultKind, Target) {

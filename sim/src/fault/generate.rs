@@ -276,7 +276,7 @@ mod tests {
 
     /// Swarms of every shape: any part may be missing.
     fn shapes() -> impl Strategy<Value = Swarm> {
-        (any::<[bool; 5]>(), prop::sample::subsequence(families().collect::<Vec<_>>(), 0..22), 0..8_usize).prop_map(
+        (any::<[bool; 5]>(), prop::sample::subsequence(families().collect::<Vec<_>>(), 0..23), 0..8_usize).prop_map(
             |([nodes, peers, services, routes, system], families, faults_max)| {
                 let mut swarm = Swarm { faults_max, ..swarm() };
                 swarm.families = families.into_iter().map(str::to_owned).collect();

@@ -184,6 +184,7 @@ impl Injection {
             FaultKind::Status { .. }
             | FaultKind::DropReply { .. }
             | FaultKind::Delay { .. }
+            | FaultKind::Late { .. }
             | FaultKind::Truncate { .. }
             | FaultKind::Stall { .. }
             | FaultKind::LoginPage { .. }

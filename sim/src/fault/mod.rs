@@ -181,6 +181,14 @@ pub enum FaultKind {
         /// How many requests in a hundred.
         percent: u8,
     },
+    /// Gateway: requests are held back before the server, which carries them out even if their callers have gone
+    /// meanwhile. One that is held when the server's process ends is lost.
+    Late {
+        /// Milliseconds before the server sees the request.
+        by_ms: u64,
+        /// How many requests in a hundred.
+        percent: u8,
+    },
     /// Gateway: the body ends early. HTTP/1.1 closes the connection, HTTP/2 resets the stream with INTERNAL_ERROR. A body
     /// that is not longer passes whole.
     Truncate {
@@ -269,6 +277,7 @@ impl FaultKind {
             FaultKind::Status { .. } => "status",
             FaultKind::DropReply { .. } => "drop-reply",
             FaultKind::Delay { .. } => "delay",
+            FaultKind::Late { .. } => "late",
             FaultKind::Truncate { .. } => "truncate",
             FaultKind::Stall { .. } => "stall",
             FaultKind::LoginPage { .. } => "login-page",

@@ -82,6 +82,7 @@ fn numbers(fault: &mut Fault) -> Vec<Number<'_>> {
     match &mut fault.kind {
         FaultKind::Latency { add_ms: number, .. }
         | FaultKind::Delay { by_ms: number, .. }
+        | FaultKind::Late { by_ms: number, .. }
         | FaultKind::Stop { grace_ms: number, .. } => numbers.push(Number::Unsigned(number)),
         FaultKind::ClockStep { by_ms: number } | FaultKind::System { amount: number, .. } => {
             numbers.push(Number::Signed(number));
@@ -137,6 +138,17 @@ mod tests {
         assert_eq!(step.for_ms, 0);
         assert!(matches!(step.kind, FaultKind::ClockStep { by_ms: -31_000..=-30_000 }), "{step:?}");
         assert!(tried < 80, "{tried} plans tried");
+    }
+
+    #[test]
+    fn a_late_request_gets_as_early_as_still_fails() {
+        let late = |by_ms| FaultKind::Late { by_ms, percent: 100 };
+        let (left, _) = shrunk(vec![fault(late(120_000), 1_000)], |plan| {
+            plan.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Late { by_ms: 31_000.., .. }))
+        });
+        let [Fault { kind: FaultKind::Late { by_ms: 31_000..=32_000, .. }, for_ms: 0, .. }] = left[..] else {
+            panic!("{left:?}")
+        };
     }
 
     #[test]

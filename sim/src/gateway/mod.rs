@@ -5,11 +5,12 @@
 //!
 //! What happens *before* the server has acted is decided when a request comes; everything else when its answer goes.
 //! A long poll that began before a fault did is therefore hit as well. Where several rules hit one answer they act in
-//! the order of the plan, each on what the former left.
+//! the order of the plan, each on what the former left. A request that the gateway answers itself is not held back.
 
 mod answer;
 mod body;
 mod connection;
+mod late;
 mod rules;
 
 use std::fmt::Arguments;
@@ -28,6 +29,7 @@ use tower::util::Oneshot;
 use tower::{Layer, Service, ServiceExt};
 
 pub use self::connection::ConnectionControl;
+use self::late::Carrier;
 pub use self::rules::Rules;
 use self::rules::{Moment, Rule};
 use crate::effects::FaultId;
@@ -56,19 +58,28 @@ struct Post {
     rules: Rules,
     clock: Arc<dyn Clock>,
     witness: Option<Arc<dyn Witness>>,
+    carrier: Option<Carrier>,
     connection: Option<ConnectionControl>,
 }
 
 impl GatewayLayer {
     /// For the server of this name, as fault plans call it, with the clock that dates are told by.
     pub fn new(server: impl Into<Arc<str>>, rules: Rules, clock: Arc<dyn Clock>) -> Self {
-        Self { post: Arc::new(Post { server: server.into(), rules, clock, witness: None, connection: None }) }
+        let (server, witness, carrier, connection) = (server.into(), None, None, None);
+        Self { post: Arc::new(Post { server, rules, clock, witness, carrier, connection }) }
     }
 
     /// Tells `witness` what the gateway does.
     #[must_use]
     pub fn witnessed_by(self, witness: Arc<dyn Witness>) -> Self {
         Self { post: Arc::new(Post { witness: Some(witness), ..(*self.post).clone() }) }
+    }
+
+    /// Lets `carrier` run what becomes of requests that are held back, even when their callers go: as a task that ends
+    /// with the server's process, for instance of tokio. Without one they are held while their callers wait, and no longer.
+    #[must_use]
+    pub fn carried_by(self, carrier: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static) -> Self {
+        Self { post: Arc::new(Post { carrier: Some(Arc::new(carrier)), ..(*self.post).clone() }) }
     }
 
     /// For the requests of one connection. Others tell theirs in the extensions of each request.
@@ -93,10 +104,9 @@ pub struct Gateway<S> {
     post: Arc<Post>,
 }
 
-impl<S, B> Service<Request<B>> for Gateway<S>
+impl<S> Service<Request<Body>> for Gateway<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -106,18 +116,31 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        Passing::begin(&self.post, request, |request| self.inner.call(request))
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let passage = Passage::of(&self.post, &request);
+        let hits = passage.hits(Moment::Arrival);
+        if hits.is_empty() {
+            return Passing::asked(passage, self.inner.call(request));
+        }
+        Passing::disturbed(passage.arrives(request, self.inner.clone(), hits))
     }
 }
 
 impl<S> Gateway<S> {
     /// Lets one request pass, to a server of its own.
-    pub(crate) fn pass<B>(&self, request: Request<B>) -> Passing<Oneshot<S, Request<B>>>
+    pub(crate) fn pass(&self, request: Request<Body>) -> Passing<Oneshot<S, Request<Body>>>
     where
-        S: Service<Request<B>, Response = Response<Body>, Error: Into<BoxError>> + Clone,
+        S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + 'static,
     {
-        Passing::begin(&self.post, request, |request| self.inner.clone().oneshot(request))
+        let passage = Passage::of(&self.post, &request);
+        let hits = passage.hits(Moment::Arrival);
+        if hits.is_empty() {
+            return Passing::asked(passage, self.inner.clone().oneshot(request));
+        }
+        Passing::disturbed(passage.arrives(request, self.inner.clone(), hits))
     }
 }
 
@@ -132,23 +155,20 @@ pin_project! {
 pin_project! {
     #[project = StepProjection]
     enum Step<F> {
-        /// The gateway answers in the server's place.
-        Refused { answer: Option<Result<Response<Body>, BoxError>> },
         /// The server has not answered.
         Asked { #[pin] answer: F, passage: Option<Passage> },
-        /// Something becomes of the answer. That is rare, so only then does it cost an allocation.
-        Spoiled { answer: BoxFuture<'static, Result<Response<Body>, BoxError>> },
+        /// Something becomes of the request or its answer. That is rare, so only then does it cost an allocation.
+        Disturbed { answer: BoxFuture<'static, Result<Response<Body>, BoxError>> },
     }
 }
 
 impl<F> Passing<F> {
-    fn begin<B>(post: &Arc<Post>, request: Request<B>, ask: impl FnOnce(Request<B>) -> F) -> Self {
-        let passage = Passage::of(post, &request);
-        let step = match passage.arrives() {
-            Some(refusal) => Step::Refused { answer: Some(refusal) },
-            None => Step::Asked { answer: ask(request), passage: Some(passage) },
-        };
-        Self { step }
+    fn asked(passage: Passage, answer: F) -> Self {
+        Self { step: Step::Asked { answer, passage: Some(passage) } }
+    }
+
+    fn disturbed(answer: impl Future<Output = Result<Response<Body>, BoxError>> + Send + 'static) -> Self {
+        Self { step: Step::Disturbed { answer: answer.boxed() } }
     }
 }
 
@@ -160,14 +180,12 @@ where
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const OVER: &str = "polled after its end";
         let mut step = self.project().step;
-        let mut spoiled = match step.as_mut().project() {
-            StepProjection::Refused { answer } => return Poll::Ready(answer.take().expect(OVER)),
-            StepProjection::Spoiled { answer } => return answer.poll_unpin(cx),
+        let mut disturbed = match step.as_mut().project() {
+            StepProjection::Disturbed { answer } => return answer.poll_unpin(cx),
             StepProjection::Asked { answer, passage } => {
                 let response = ready!(answer.poll(cx)).map_err(Into::into)?;
-                let passage = passage.take().expect(OVER);
+                let passage = passage.take().expect("polled after its end");
                 let hits = passage.hits(Moment::Answer);
                 if hits.is_empty() {
                     return Poll::Ready(Ok(response));
@@ -175,8 +193,8 @@ where
                 passage.leaves(response, hits).boxed()
             }
         };
-        let polled = spoiled.poll_unpin(cx);
-        step.set(Step::Spoiled { answer: spoiled });
+        let polled = disturbed.poll_unpin(cx);
+        step.set(Step::Disturbed { answer: disturbed });
         polled
     }
 }
@@ -215,27 +233,50 @@ impl Passage {
         self.post.rules.hits(moment, &self.post.server, self.caller(), self.path())
     }
 
+    /// A rule has changed one exchange.
     fn tell(&self, rule: &Rule, what: Arguments<'_>) {
         self.post.rules.count(rule);
+        self.note(rule, what);
+    }
+
+    /// A word more about an exchange that a rule has changed.
+    fn note(&self, rule: &Rule, what: Arguments<'_>) {
         if let Some(witness) = &self.post.witness {
             witness.saw(rule.fault(), rule.kind().family(), what);
         }
     }
 
-    /// What the gateway says before the server sees the request, if anything.
-    fn arrives(&self) -> Option<Result<Response<Body>, BoxError>> {
-        let rule = self.hits(Moment::Arrival).into_iter().next()?;
+    /// What becomes of a request that the server has not seen.
+    async fn arrives<S>(
+        self,
+        request: Request<Body>,
+        server: S,
+        hits: Vec<Arc<Rule>>,
+    ) -> Result<Response<Body>, BoxError>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send> + Send + 'static,
+    {
+        if let Some(refusal) = hits.iter().find_map(|rule| self.refuses(rule)) {
+            return refusal;
+        }
+        let response = self.comes_late(request, server, hits).await?;
+        let hits = self.hits(Moment::Answer);
+        self.leaves(response, hits).await
+    }
+
+    /// What the gateway says in the server's place, if anything.
+    fn refuses(&self, rule: &Rule) -> Option<Result<Response<Body>, BoxError>> {
         match rule.kind() {
             FaultKind::Status { status, retry_after, .. } => {
-                self.tell(&rule, format_args!("{status} in place of the server to {}", self.path()));
+                self.tell(rule, format_args!("{status} in place of the server to {}", self.path()));
                 Some(Ok(answer::status(*status, retry_after.as_ref(), self.post.clock.wall())))
             }
             FaultKind::LoginPage { .. } => {
-                self.tell(&rule, format_args!("login page in place of the server to {}", self.path()));
+                self.tell(rule, format_args!("login page in place of the server to {}", self.path()));
                 Some(Ok(answer::login_page()))
             }
             FaultKind::StreamReset { code, .. } => {
-                self.tell(&rule, format_args!("reset with {code:#x} in place of the server to {}", self.path()));
+                self.tell(rule, format_args!("reset with {code:#x} in place of the server to {}", self.path()));
                 Some(Err(reset(*code)))
             }
             _ => None,

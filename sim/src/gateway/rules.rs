@@ -78,7 +78,7 @@ impl Rules {
         true
     }
 
-    /// Ends a fault. Answers that it holds back stay back for their time.
+    /// Ends a fault. Requests and answers that it holds back stay back for their time.
     pub fn lift(&self, fault: FaultId) {
         let mut rules = lock(&self.shared.rules);
         rules.retain(|rule| {
@@ -155,7 +155,7 @@ fn moment_and_percent(kind: &FaultKind) -> Option<(Moment, u8)> {
             When::BeforeCommit => Some((Moment::Arrival, *percent)),
             When::AfterCommit => Some((Moment::Answer, *percent)),
         },
-        FaultKind::LoginPage { percent } => Some((Moment::Arrival, *percent)),
+        FaultKind::Late { percent, .. } | FaultKind::LoginPage { percent } => Some((Moment::Arrival, *percent)),
         FaultKind::DropReply { percent }
         | FaultKind::Delay { percent, .. }
         | FaultKind::Truncate { percent, .. }

@@ -34,7 +34,8 @@ where
     let calendar = Arc::new(Calendar { clock: process.clock(), latest: OneThread::default() });
     let world = process.node().world().clone();
     let dated = service.map_response(move |response| receipts::leaving(calendar.date(response), &world));
-    let gateway = process.node().gateway();
+    let carrier = process.clone();
+    let gateway = process.node().gateway().carried_by(move |request| carrier.spawn("late request", request));
     loop {
         let stream = listener.accept().await;
         let control = ConnectionControl::new(process.node().world().node_name(stream.peer()));
@@ -104,7 +105,7 @@ struct Guarded<S>(Gateway<S>);
 
 impl<S> hyper::service::Service<Request<Incoming>> for Guarded<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>> + Clone,
+    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;

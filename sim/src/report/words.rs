@@ -19,13 +19,14 @@ pub fn fault(fault: &Fault) -> String {
         Direction::Out => format!("from {node} to {peer}"),
         Direction::In => format!("from {peer} to {node}"),
     };
-    let some = |percent: u8| {
+    let requests = |percent: u8| {
         let which = fault.target.route.as_ref().map(|route| format!(" for paths with {route:?}")).unwrap_or_default();
         match percent {
-            100 => format!("{node} answers every request{which}"),
-            percent => format!("{node} answers {percent} of 100 requests{which}"),
+            100 => format!("every request{which}"),
+            percent => format!("{percent} of 100 requests{which}"),
         }
     };
+    let some = |percent: u8| format!("{node} answers {}", requests(percent));
     match &fault.kind {
         FaultKind::Latency { add_ms, direction } => format!("packets {} take {add_ms} ms longer", way(*direction)),
         FaultKind::Bandwidth { bytes_per_s, direction } => {
@@ -44,6 +45,9 @@ pub fn fault(fault: &Fault) -> String {
         }
         FaultKind::DropReply { percent } => format!("{}: done, but the answer is lost", some(*percent)),
         FaultKind::Delay { by_ms, percent } => format!("{} {by_ms} ms late", some(*percent)),
+        FaultKind::Late { by_ms, percent } => {
+            format!("{node} gets {} {by_ms} ms late, even from callers who have gone", requests(*percent))
+        }
         FaultKind::Truncate { bytes, percent } => {
             format!("{} with a body cut off after {bytes} bytes", some(*percent))
         }

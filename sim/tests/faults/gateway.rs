@@ -112,6 +112,64 @@ fn answers_held_back_follow_soon_after_the_plan_has_healed() {
     assert!((HEAL_MS + 30_000..HEAL_MS + 30_100).contains(&at_last), "{at_last}");
 }
 
+fn late(by_ms: u64) -> [Fault; 1] {
+    [fault(FaultKind::Late { by_ms, percent: 100 }, at_server())]
+}
+
+#[test]
+fn a_caller_who_waits_for_his_late_request_is_answered() {
+    let played = play(&plan(late(3_000)), async |visitor| {
+        visitor.until_ms(2_000).await;
+        let (h1, h2) = join(visitor.get("/hello"), visitor.h2().get("/hello")).await;
+        (h1.unwrap().status, h2.unwrap().status, visitor.now_ms())
+    });
+    assert!(matches!(played.seen, (200, 200, 5_000..5_100)), "{:?}", played.seen);
+    assert_eq!((played.commits, played.effects(0)), (2, 2));
+}
+
+#[test]
+fn a_late_request_is_carried_out_after_its_caller_gave_it_up() {
+    for version in [Visitor::clone, Visitor::h2] {
+        let played = play(&plan(late(20_000)), async move |visitor| {
+            visitor.until_ms(2_000).await;
+            let visitor = version(&visitor);
+            let answer = visitor.within_ms(5_000, visitor.send(Method::POST, "/take")).await;
+            visitor.until_ms(21_900).await;
+            answer
+        });
+        assert_eq!((&played.seen, played.commits, played.effects(0)), (&None, 1, 1));
+        let told = told(&played.ended.events, 0);
+        let without = told.iter().find(|(_, what)| what == "request to /take goes on without its caller");
+        assert!(matches!(without, Some((22_000..22_100, _))), "{told:?}");
+    }
+}
+
+#[test]
+fn a_late_request_is_lost_with_the_servers_process() {
+    let [held] = late(20_000);
+    let api = FaultKind::Kill { service: "api".to_owned() };
+    let kill = Fault { at_ms: 10_000, for_ms: 0, ..fault(api, at_server()) };
+    let played = play(&plan([held, kill]), async |visitor| {
+        visitor.until_ms(2_000).await;
+        visitor.send(Method::POST, "/take").await.unwrap_err()
+    });
+    assert_eq!((&played.seen, played.commits, played.effects(0)), (&TransportError::ClosedEarly, 0, 1));
+}
+
+#[test]
+fn late_requests_follow_soon_after_the_plan_has_healed() {
+    let asked_ms = |by_ms| {
+        let played = play(&plan(late(by_ms)), async |visitor| {
+            visitor.until_ms(2_000).await;
+            visitor.get("/hello").await.unwrap();
+            visitor.now_ms()
+        });
+        played.seen
+    };
+    let a_quarter_of_the_rest = asked_ms(HEAL_MS - 2_000 + 60_000);
+    assert!((HEAL_MS + 15_000..HEAL_MS + 15_100).contains(&a_quarter_of_the_rest), "{a_quarter_of_the_rest}");
+}
+
 #[test]
 fn a_truncated_body_breaks_off() {
     for path in ["/big", "/chunked"] {
@@ -252,8 +310,9 @@ fn a_receipt_is_written_when_the_answer_has_arrived_whole() {
         })
     };
     assert_eq!(written(None), [["agent"], ["agent"]]);
-    let whole = FaultKind::Delay { by_ms: 100, percent: 100 };
-    assert_eq!(written(Some(whole)), [["agent"], ["agent"]]);
+    for whole in [FaultKind::Delay { by_ms: 100, percent: 100 }, FaultKind::Late { by_ms: 100, percent: 100 }] {
+        assert_eq!(written(Some(whole.clone())), [["agent"], ["agent"]], "{whole:?}");
+    }
     let lost = [
         FaultKind::DropReply { percent: 100 },
         FaultKind::Truncate { bytes: 2, percent: 100 },
