@@ -301,6 +301,23 @@ fn a_restarted_runner_waits_for_its_orphan() {
 }
 
 #[test]
+fn nobody_waits_for_a_worker_that_had_ended_when_its_listener_did() {
+    // The worker dies, and the first process goes away while it reports that.
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", _) if asked.at >= secs(30) && !asked.query.contains_key("lastMessageId") => Some(v1_job(2, 2)),
+        ("POST events", 0) => Some(Answer::Silence),
+        _ => None,
+    };
+    let bench = Bench::new(Choices::hardened(), script).v1();
+    let bench = bench.jobs(Jobs { dies: Some(secs(10)), ..Jobs::lasting(secs(20)) });
+    assert_eq!(bench.run(secs(30)), None);
+    assert_eq!(bench.asked("POST events").len(), 1);
+    assert_eq!(bench.run(secs(30)), None);
+    assert_eq!(bench.ran()[1].from, secs(30));
+}
+
+#[test]
 fn shutdown_cancels_the_job_and_waits_for_it() {
     let jobs = Jobs { on_cancel: OnCancel::Ignores, ..Jobs::lasting(secs(500)) };
     let real = Bench::new(Choices::upstream(), jobs_in_v2(1)).v2().jobs(jobs);
