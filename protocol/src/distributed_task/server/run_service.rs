@@ -31,7 +31,7 @@ async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
         let id = state.token_agent(&call, now)?;
         let sent: AcquireJobRequest = call.json("request")?;
         let (number, job) = state.acquire(id, &sent.job_message_id, now)?;
-        Ok(receipted(ok(&job), state.receipt(number)))
+        Ok(receipted(ok(&job), Some(state.receipt_of_job(number))))
     });
     answer(Part::RunService, acquired)
 }
