@@ -70,10 +70,11 @@ impl Execution<'_> {
             () = self.renewal.first().fuse() => {}
             end = self.renewal.over().fuse() => {
                 tracing::warn!("Unable to renew job request for the first time, stop dispatching job to worker.");
-                self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
+                // Whoever asks for the message again before that is reported gets it again and again.
                 if end != RenewEnd::NotOurs {
                     self.report_not_started().await;
                 }
+                self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
                 return Ok(TaskResult::Abandoned);
             }
             () = self.dispatch.cancelled().fuse() => return self.cancelled_before_start().await,

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::kit::*;
+use crate::actions::agent;
 use crate::actions::choices::Choices;
 use crate::actions::supervisor::exit;
 use crate::clock::Clock;
@@ -345,6 +346,24 @@ fn nobody_waits_for_a_worker_that_had_ended_when_its_listener_did() {
     assert_eq!(bench.asked("POST events").len(), 1);
     assert_eq!(bench.run(secs(30)), None);
     assert_eq!(bench.ran()[1].from, secs(30));
+}
+
+#[test]
+fn a_job_that_is_given_up_is_not_asked_for_before_that_is_reported() {
+    let script = |asked: &Asked| match asked.what.as_str() {
+        "GET messages" if asked.query.get("lastMessageId").is_none_or(|last| last == "0") => {
+            Some(after(Duration::from_millis(20), v1_job(1, 1)))
+        }
+        "PATCH jobrequests" | "POST events" => Some(after(Duration::from_millis(20), Answer::Status(503))),
+        _ => None,
+    };
+    let bench = Bench::new(Choices::hardened(), script).v1();
+    bench.run(secs(300));
+    let given_up = agent::FIRST_RENEW_PATIENCE;
+    let renewals = bench.times("PATCH jobrequests");
+    assert!(renewals.iter().all(|at| *at < given_up + secs(1)), "{renewals:?}");
+    assert!(bench.times("POST events").iter().any(|at| *at > secs(250)));
+    assert!(bench.asked("GET messages").len() < 20);
 }
 
 #[test]
