@@ -11,12 +11,18 @@ use crate::facts::Fact;
 /// A streaming body. Reading it can fail just as the request can.
 pub type Body = UnsyncBoxBody<Bytes, TransportError>;
 
-/// A fact that is true once an answer has arrived whole.
+/// Facts that are true once an answer has arrived whole.
 ///
-/// A server puts it into the extensions of an answer. A network that can tell whether the answer arrives writes the fact
-/// when its receiver has read the body to the end; others forget it.
+/// A server puts them into the extensions of an answer. A network that can tell whether the answer arrives writes the facts
+/// when its receiver has read the body to the end; others forget them.
 #[derive(Clone, Debug)]
-pub struct Receipt(pub Fact);
+pub struct Receipt(pub Vec<Fact>);
+
+impl From<Fact> for Receipt {
+    fn from(fact: Fact) -> Self {
+        Self(vec![fact])
+    }
+}
 
 impl Receipt {
     /// The answer, with this receipt.

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use crate::disk::Disk;
 
-/// A disk that loses nothing.
+/// A disk that loses nothing, and may be full.
 #[derive(Clone, Default)]
-pub struct Files(Arc<Mutex<BTreeMap<String, Bytes>>>);
+pub struct Files(Arc<Mutex<BTreeMap<String, Bytes>>>, Arc<AtomicBool>);
 
 impl Files {
     pub fn has(&self, path: &str) -> bool {
         self.0.lock().unwrap().contains_key(path)
+    }
+
+    /// Has it no room from now on?
+    pub fn full(&self, full: bool) {
+        self.1.store(full, Ordering::Relaxed);
     }
 }
 
@@ -23,6 +29,9 @@ impl Disk for Files {
         self.0.lock().unwrap().get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
     fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.0.lock().unwrap().insert(path.into(), Bytes::copy_from_slice(content));
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Receipts: facts that become true when an answer has arrived whole.
 //!
 //! On the wire a receipt is a header with a number, put in before the gateway, so that an answer that is replaced loses
-//! it. The receiver's machine takes it out again and writes the fact when the body has been read to its end.
+//! it. The receiver's machine takes it out again and writes the facts when the body has been read to its end.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -26,19 +26,19 @@ pub(crate) struct Receipts(OneThread<Open>);
 #[derive(Default)]
 struct Open {
     last: u64,
-    facts: BTreeMap<u64, Fact>,
+    facts: BTreeMap<u64, Vec<Fact>>,
 }
 
 impl Receipts {
-    fn open(&self, fact: Fact) -> u64 {
+    fn open(&self, facts: Vec<Fact>) -> u64 {
         let mut open = self.0.borrow_mut();
         open.last += 1;
         let number = open.last;
-        open.facts.insert(number, fact);
+        open.facts.insert(number, facts);
         number
     }
 
-    fn take(&self, number: &HeaderValue) -> Option<Fact> {
+    fn take(&self, number: &HeaderValue) -> Option<Vec<Fact>> {
         let number = number.to_str().ok()?.parse().ok()?;
         self.0.borrow_mut().facts.remove(&number)
     }
@@ -46,8 +46,8 @@ impl Receipts {
 
 /// An answer leaves its server: its receipt goes onto the wire.
 pub(super) fn leaving<B>(mut response: Response<B>, world: &World) -> Response<B> {
-    if let Some(Receipt(fact)) = response.extensions_mut().remove() {
-        let number = world.inner.receipts.open(fact);
+    if let Some(Receipt(facts)) = response.extensions_mut().remove() {
+        let number = world.inner.receipts.open(facts);
         response.headers_mut().insert(HEADER, number.into());
     }
     response
@@ -58,14 +58,14 @@ pub(super) fn arriving(mut response: Response<Body>, node: &Node) -> Response<Bo
     let number = response.headers_mut().remove(HEADER);
     match number.and_then(|number| node.world().inner.receipts.take(&number)) {
         None => response,
-        Some(fact) => response.map(|body| Receipted { body, fact: Some(fact), node: node.clone() }.boxed_unsync()),
+        Some(facts) => response.map(|body| Receipted { body, facts, node: node.clone() }.boxed_unsync()),
     }
 }
 
 /// A body that tells the journal of its end.
 struct Receipted {
     body: Body,
-    fact: Option<Fact>,
+    facts: Vec<Fact>,
     node: Node,
 }
 
@@ -84,8 +84,10 @@ impl http_body::Body for Receipted {
             Some(Err(_)) => false,
             None => true,
         };
-        if whole && let Some(fact) = this.fact.take() {
-            this.node.world().inner.journal.record(this.node.id(), fact);
+        if whole {
+            for fact in std::mem::take(&mut this.facts) {
+                this.node.world().inner.journal.record(this.node.id(), fact);
+            }
         }
         Poll::Ready(frame)
     }

@@ -96,8 +96,9 @@ impl Rule for RetryAfterMinded {
 
 /// A client that was told to wait (Retry-After) comes back within a bound, whatever it was told.
 ///
-/// It is back with any request. A process that ended, and time in which its machine was suspended, do not count. It is for
-/// clients that always have something to ask, such as those that poll.
+/// It is back with any request. A process that ended, and time in which its machine was suspended, do not count, nor does
+/// what is left running on a machine whose agent is down, which ends some time and has nothing to ask. It is for clients
+/// that always have something to ask, such as those that poll.
 #[derive(Clone, Debug)]
 pub struct RetryAfterBounded {
     /// How long a client may be silent after it was told to wait. Default: 3 minutes.
@@ -118,6 +119,8 @@ impl Rule for RetryAfterBounded {
     fn look(&self, history: &History<'_>, found: &mut Findings) {
         let suspensions = Suspensions::of(history);
         let mut waiting: BTreeMap<NodeId, (&Agent, u64, SimTime)> = BTreeMap::new();
+        // The agents that run on each machine that was ever seen to run one.
+        let mut up: BTreeMap<NodeId, BTreeSet<&Agent>> = BTreeMap::new();
         let look = |found: &mut Findings, node, (client, seconds, since): (&Agent, u64, SimTime), until: SimTime| {
             let silent = suspensions.awake(&[node], since, until);
             if silent > self.bound {
@@ -133,9 +136,15 @@ impl Rule for RetryAfterBounded {
             match &entry.fact {
                 Fact::ClientToldToWait { client, seconds, .. } => {
                     found.subject();
-                    waiting.insert(entry.node, (client, *seconds, entry.at));
+                    if up.get(&entry.node).is_none_or(|agents| !agents.is_empty()) {
+                        waiting.insert(entry.node, (client, *seconds, entry.at));
+                    }
                 }
+                Fact::AgentUp { agent } => drop(up.entry(entry.node).or_default().insert(agent)),
                 Fact::ClientAskedAgain { .. } | Fact::AgentDown { .. } => {
+                    if let Fact::AgentDown { agent, .. } = &entry.fact {
+                        up.entry(entry.node).or_default().remove(agent);
+                    }
                     let told = waiting.remove(&entry.node);
                     told.into_iter().for_each(|told| look(found, entry.node, told, entry.at));
                 }
@@ -288,6 +297,16 @@ mod tests {
         let facts = vec![(10, told(86_400)), (180, back()), (300, told(3_600)), (301, down("a")), (9_900, told(1))];
         holds(&RetryAfterBounded::default(), 3, facts);
         holds(&RetryAfterBounded::default(), 1, [vec![(10, told(60))], asleep(20, 900), vec![(901, back())]].concat());
+    }
+
+    #[test]
+    fn what_an_agent_left_running_may_end_without_a_word() {
+        let orphaned = vec![(10, up("a")), (20, down("a")), (25, told(3_600)), (900, up("a"))];
+        holds(&RetryAfterBounded::default(), 1, orphaned.clone());
+        let broken = (1_080, "a", "retry-after-bounded/client");
+        let beside = [vec![(5, up("b"))], orphaned.clone()].concat();
+        breaks(&RetryAfterBounded::default(), (205, "a", broken.2), &["0:00:25"], beside);
+        breaks(&RetryAfterBounded::default(), broken, &["0:15:00"], [orphaned, vec![(900, told(3_600))]].concat());
     }
 
     #[test]

@@ -18,12 +18,14 @@ use super::{Findings, History, Rule};
 /// A lease is renewed only while a worker executes its job.
 ///
 /// An agent knows of a lease once the answer that grants it has arrived; where nothing tells of arrivals, from its grant
-/// on. Its next process, to which the job is delivered again, learns of it anew. A suspended machine renews nothing.
+/// on. It begins anew when the job arrives there again, which it does at an agent that has let go of it and at its next
+/// process. A suspended machine renews nothing.
 #[derive(Clone, Debug)]
 pub struct NoLeakedRenewal {
     /// How long a lease may be renewed after its worker has stopped: the report of its end. Default: 2 minutes.
     pub bound: Duration,
-    /// How long a lease may be renewed before its worker starts, from when the agent knows of it. Default: 2 minutes.
+    /// How long a lease may be renewed before its worker starts, from when the agent knows of it, or has the job to do
+    /// again. Default: 2 minutes.
     pub start_up: Duration,
 }
 
@@ -85,6 +87,11 @@ impl Rule for NoLeakedRenewal {
                 Fact::LeaseAnswered { job, attempt, .. } => {
                     if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why == WhyUnused::Granted) {
                         (lease.since, lease.why) = (entry.at, WhyUnused::StartingUp);
+                    }
+                }
+                Fact::JobArrived { job, attempt, .. } => {
+                    if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why != WhyUnused::Stopped) {
+                        lease.since = entry.at;
                     }
                 }
                 Fact::LeaseRenewed { job, attempt, .. } => {
@@ -256,6 +263,20 @@ mod tests {
         breaks(&rule, (821, "j#1", "no-leaked-renewal/lease"), &["0:11:40"], again(821));
         let stopped = vec![(601, stopped("j", 1, "w1")), (700, up("a")), (722, renewed("j", 1))];
         breaks(&rule, (722, "j#1", "no-leaked-renewal/lease"), &["0:10:01"], [begun(), stopped].concat());
+    }
+
+    #[test]
+    fn an_agent_at_which_the_job_arrives_again_starts_up_anew() {
+        let rule = NoLeakedRenewal::default();
+        let broken = |at| (at, "j#1", "no-leaked-renewal/lease");
+        let again =
+            |renewal| vec![(601, granted("j", 1, "a")), (700, arrived("j", 1, "a")), (renewal, renewed("j", 1))];
+        holds(&rule, 1, again(820));
+        breaks(&rule, broken(821), &["0:11:40"], again(821));
+        let next_process = vec![(650, down("a")), (655, up("a")), (750, arrived("j", 1, "a")), (870, renewed("j", 1))];
+        holds(&rule, 1, [vec![(601, granted("j", 1, "a"))], next_process].concat());
+        let stopped = vec![(601, stopped("j", 1, "w1")), (700, arrived("j", 1, "a")), (722, renewed("j", 1))];
+        breaks(&rule, broken(722), &["0:10:01"], [begun(), stopped].concat());
     }
 
     #[test]

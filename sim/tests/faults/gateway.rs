@@ -301,8 +301,8 @@ fn a_receipt_is_written_when_the_answer_has_arrived_whole() {
     let written = |kind: Option<FaultKind>| {
         let faults: Vec<Fault> = kind.into_iter().map(|kind| fault(kind, at_server())).collect();
         visit(faults, "/receipt").map(|played| {
-            let Receipt(fact) = receipt();
-            let of = |entry: &&squall_sim::journal::Entry| entry.fact == fact;
+            let Receipt(facts) = receipt();
+            let of = |entry: &&squall_sim::journal::Entry| facts.contains(&entry.fact);
             let seen = played.seen.map(|answer| answer.headers.contains_key("x-receipt"));
             assert!(!seen.unwrap_or_default(), "the header is the network's own");
             let at = |entry: &squall_sim::journal::Entry| played.ended.nodes[entry.node.0 as usize].clone();

@@ -133,7 +133,7 @@ fn server_app(committed: Arc<AtomicU64>, clock: Arc<dyn Clock>) -> Router {
 
 /// What is true once an answer of `/receipt` has arrived.
 pub fn receipt() -> Receipt {
-    Receipt(Fact::AgentDismissed { agent: "agent".into() })
+    Fact::AgentDismissed { agent: "agent".into() }.into()
 }
 
 async fn count(

@@ -138,6 +138,7 @@ impl Intake {
             return Ok(());
         }
         let job: JobMessage = body(&message).map_err(unforeseen)?;
+        self.dispatcher.job_arrived(&message);
         let in_hand = self.dispatcher.in_hand(&job);
         if in_hand.is_none() && self.choices.second_job == SecondJob::WaitsForFirst && self.dispatcher.is_busy() {
             if self.waiting.iter().all(|known| known.body != message.body) {

@@ -16,7 +16,6 @@ use crate::distributed_task::server::call::{Call, bare, ok, receipted};
 use crate::distributed_task::server::failure::Failure;
 use crate::distributed_task::server::{Server, answer, discovery, path_of};
 use crate::facts::Fact;
-use crate::http::Receipt;
 
 pub(super) fn routes(parameters: &Arc<Parameters>) -> Router<Server> {
     let (tenant, location) = (path_of(&parameters.tasks.addresses.tenant), path_of(&parameters.location));
@@ -35,7 +34,7 @@ pub(super) fn routes(parameters: &Arc<Parameters>) -> Router<Server> {
 async fn connection_data(Store(server): Store<Server>, call: Call) -> Response {
     let receipt = server
         .attempt_of(&call)
-        .map(|(job, attempt)| Receipt(Fact::LookUpAnswered { job, attempt, what: CONNECTION_DATA_PATH.to_owned() }));
+        .map(|(job, attempt)| Fact::LookUpAnswered { job, attempt, what: CONNECTION_DATA_PATH.to_owned() }.into());
     receipted(discovery::connection_data().await, receipt)
 }
 

@@ -203,7 +203,7 @@ async fn ask(Store(server): Store<Server>, call: Call) -> Response {
 /// What is true once the answer with a build has arrived at its agent.
 fn arrives(build: &BuildInfo, agent: &str) -> Option<Receipt> {
     let job = job_name(&build.build_id, build.vm_seq_id.parse().ok()?).into();
-    Some(Receipt(Fact::JobArrived { job, attempt: build.execute_count?, agent: agent.into() }))
+    Some(Fact::JobArrived { job, attempt: build.execute_count?, agent: agent.into() }.into())
 }
 
 async fn finish(Store(server): Store<Server>, call: Call) -> Response {

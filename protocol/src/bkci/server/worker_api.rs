@@ -168,7 +168,7 @@ impl State {
             vm_seq_id: seq.to_string(),
             cancel_task_ids: (!tasks.is_empty()).then_some(tasks),
         };
-        Ok((info, is_to_end.then_some(Receipt(Fact::JobCancelAnswered { job: name, attempt }))))
+        Ok((info, is_to_end.then_some(Fact::JobCancelAnswered { job: name, attempt }.into())))
     }
 
     /// The next task, or the one that the worker has: its answer may have been lost.

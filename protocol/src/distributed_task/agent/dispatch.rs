@@ -83,7 +83,7 @@ impl Dispatcher {
     pub fn new(station: Arc<Station>) -> Arc<Self> {
         let dispatcher =
             Arc::new(Self { station, status: Watch::new(status::ONLINE), state: Mutex::new(State::default()) });
-        dispatcher.wait_for_orphan();
+        dispatcher.look_for_orphan();
         dispatcher
     }
 
@@ -104,9 +104,11 @@ impl Dispatcher {
         self.status.is(|_| !self.is_busy()).await;
     }
 
-    /// A job's message has arrived: from now on all jobs may count as having come its way.
-    pub fn job_arrived(&self, message: &TaskAgentMessage) {
+    /// A job's message has arrived: from now on all jobs may count as having come its way. An orphan may have made itself
+    /// known since this process began.
+    pub fn job_arrived(self: &Arc<Self>, message: &TaskAgentMessage) {
         self.state().by_run_service = message.message_type == message_type::RUNNER_JOB_REQUEST;
+        self.look_for_orphan();
     }
 
     /// This very attempt, if it is in hand.
@@ -311,9 +313,9 @@ impl Dispatcher {
         self.status.set(if busy { status::BUSY } else { status::ONLINE });
     }
 
-    /// A former process may have left a worker with a job in hand.
-    fn wait_for_orphan(self: &Arc<Self>) {
-        if self.station.conduct.orphaned_worker == OrphanedWorker::Ignored {
+    /// A former process may have left a worker with a job in hand: this one is busy until that has ended.
+    fn look_for_orphan(self: &Arc<Self>) {
+        if self.station.conduct.orphaned_worker == OrphanedWorker::Ignored || self.is_busy() {
             return;
         }
         let Some(orphan) = InHand::read(&*self.station.disk) else { return };

@@ -39,7 +39,6 @@ pub(super) async fn execute(dispatcher: &Dispatcher, dispatch: &Arc<Dispatch>) -
     };
     let execution = Execution { dispatcher, dispatch, renewal };
     let done = execution.run().await;
-    InHand::clear(&*dispatcher.station.disk, dispatch.job.job_id);
     Recorded::clear(&*dispatcher.station.disk, &dispatch.job);
     done
 }
@@ -72,10 +71,11 @@ impl Execution<'_> {
             () = self.renewal.first().fuse() => {}
             end = self.renewal.over().fuse() => {
                 tracing::warn!("Unable to renew job request for the first time, stop dispatching job to worker.");
-                self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
+                // Whoever asks for the message again before that is reported gets it again and again.
                 if end != RenewEnd::NotOurs {
                     self.report_not_started().await;
                 }
+                self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
                 return Ok(TaskResult::Abandoned);
             }
             () = self.dispatch.cancelled().fuse() => return self.cancelled_before_start().await,
@@ -94,6 +94,7 @@ impl Execution<'_> {
                 tracing::warn!("The job message was not taken within {CHANNEL_TIMEOUT:?}, kill the worker.");
                 worker.kill();
                 worker.ended().await;
+                self.not_in_hand();
                 self.renewal.finish().await?;
                 self.report_not_started().await;
                 Ok(TaskResult::Failed)
@@ -118,8 +119,10 @@ impl Execution<'_> {
         }
     }
 
-    /// No worker is left. Reporting that may take long, and is no reason to hold the lease any longer than it lasts.
+    /// No worker is left. Reporting that may take long, and is no reason to hold the lease any longer than it lasts, nor
+    /// for the next process, if this one ends meanwhile, to wait for a worker.
     async fn worker_gone(&self) {
+        self.not_in_hand();
         if self.dispatcher.station.conduct.renew_loop == RenewLoop::EndsWithJob {
             // Whoever asks for the end of the renewals later hears how they ended.
             let _ = self.renewal.finish().await;
@@ -317,6 +320,11 @@ impl Execution<'_> {
             let until = self.runs_until(lease);
             InHand::note(self.dispatch.job.job_id, station.line.mono(), until, &*station.disk);
         }
+    }
+
+    /// Notes on the disk that no worker has the job any more.
+    fn not_in_hand(&self) {
+        InHand::clear(&*self.dispatcher.station.disk, self.dispatch.job.job_id);
     }
 
     fn new_job(&self, lease: Option<Lease>) -> ToWorker {

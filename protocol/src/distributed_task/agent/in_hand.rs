@@ -1,6 +1,8 @@
 //! The file that names the job in hand, so that the next process knows of a worker that this one leaves behind, and can
 //! ask it to end.
 //!
+//! The listener writes it, who knows of every extension of the lease, and a worker that has lost its listener: the disk may
+//! have been full before.
 //! It is not synced: a crash of the machine takes the workers with it, and may take the file.
 
 use std::time::Duration;
@@ -27,22 +29,23 @@ pub(super) struct InHand {
 const FILE: &str = ".job_in_hand";
 
 impl InHand {
-    /// Notes until when the worker of a job may run. What was asked of it stays.
-    pub fn note(job_id: Uuid, now: Mono, until: Mono, disk: &dyn Disk) {
+    /// Notes until when the worker of a job may run. What was asked of it stays. False when the disk does not take it.
+    pub fn note(job_id: Uuid, now: Mono, until: Mono, disk: &dyn Disk) -> bool {
         let before = Self::read(disk).filter(|before| before.job_id == job_id);
         let end_by = before.and_then(|before| before.end_by);
-        Self { job_id, written: now.since_start(), until: until.since_start(), end_by }.write(disk);
+        Self { job_id, written: now.since_start(), until: until.since_start(), end_by }.write(disk)
     }
 
     pub fn read(disk: &dyn Disk) -> Option<Self> {
         serde_json::from_slice(&disk.read(FILE).ok()?).ok()
     }
 
-    fn write(&self, disk: &dyn Disk) {
+    fn write(&self, disk: &dyn Disk) -> bool {
         let written = disk.write(FILE, &serde_json::to_vec(self).expect("plain data"));
-        if let Err(error) = written {
+        if let Err(error) = &written {
             tracing::warn!("cannot write {FILE}: {error}");
         }
+        written.is_ok()
     }
 
     /// Asks the worker of a former process to cancel its job, and to be gone by then. What was asked first stays.

@@ -248,13 +248,15 @@ impl Process {
         }
         match self.conduct.orphaned_worker {
             OrphanedWorker::Ignored => future::pending().await,
-            OrphanedWorker::WaitedFor => self.look_for_next_process(told).await,
+            OrphanedWorker::WaitedFor => self.outlive_listener(told).await,
         }
     }
 
-    /// The listener is gone; its next process may write that the job was cancelled.
-    async fn look_for_next_process(&self, told: &Told) -> Infallible {
+    /// The listener is gone. Its next process has to know of this one, and may write that the job was cancelled.
+    async fn outlive_listener(&self, told: &Told) -> Infallible {
+        let mut known = false;
         loop {
+            known = known || self.make_known(told);
             self.line.clock.sleep(ORPHAN_LOOK).await;
             let in_hand = InHand::read(&*self.disk).filter(|in_hand| in_hand.job_id == self.job.job.job_id);
             if let Some(end_by) = in_hand.and_then(|in_hand| in_hand.end_by()) {
@@ -262,6 +264,16 @@ impl Process {
                 told.cancelled.set(true);
                 return future::pending().await;
             }
+        }
+    }
+
+    /// The disk may have been full whenever the listener wrote. A job that is another worker's by now is not overwritten.
+    fn make_known(&self, told: &Told) -> bool {
+        let (now, job_id) = (self.line.mono(), self.job.job.job_id);
+        let other = InHand::read(&*self.disk).filter(|in_hand| in_hand.job_id != job_id && in_hand.may_live(now));
+        match told.lease_ends.get() {
+            Some(ends) if other.is_none() => InHand::note(job_id, now, ends, &*self.disk),
+            _ => false,
         }
     }
 }

@@ -14,12 +14,13 @@ use super::failure::Failure;
 use super::parameters::{
     Broker, BusyStatus, Encryption, Flow, IdlessDelete, Lifetime, Registered, Registration, Removal, SessionDelete,
 };
+use super::poll::Delivered;
 use super::state::{Agent, AgentId, JobNumber, NO_JOB, Overlooked, Phase, Reported, Standing, State, Subject};
 use crate::deadlines::after;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
     AgentAuthorization, AgentLabel, AgentPublicKey, BrokerMigration, Property, TaskAgent, TaskAgentMessage,
-    TaskAgentSession, property,
+    TaskAgentSession, message_type, property,
 };
 use crate::effect::OnEffect;
 use crate::facts::{self, Fact, SessionEnd};
@@ -146,7 +147,7 @@ impl State {
         if standing == Standing::Member {
             self.stands(id, Standing::LostItsJob, now);
         }
-        (standing != Standing::HasItsJob).then_some(Receipt(Fact::AgentDismissed { agent: name }))
+        (standing != Standing::HasItsJob).then(|| Fact::AgentDismissed { agent: name }.into())
     }
 
     /// From now on an agent is this to its pool. What it was offered goes to another if it is no member.
@@ -299,10 +300,11 @@ impl State {
         flow: Flow,
         cursor: Option<i64>,
         now: Timestamp,
-    ) -> Option<TaskAgentMessage> {
+    ) -> Option<Delivered> {
         let State { agents, random, ledger, parameters, .. } = self;
         let agent = agents.get_mut(&id)?;
         let (number, message) = agent.queue.deliver(cursor, now)?;
+        let job = (message.kind == message_type::PIPELINE_AGENT_JOB_REQUEST).then_some(message.about);
         let message = TaskAgentMessage {
             message_id: match (flow, parameters.broker) {
                 (Flow::V2, Broker::Apart) => BROKER_NUMBERS + number,
@@ -313,10 +315,11 @@ impl State {
             body: message.body.clone(),
         };
         ledger.record(Fact::MessageDelivered { message: agent.message(number), agent: agent.name.clone() });
-        Some(match &agent.session_key {
+        let message = match &agent.session_key {
             Some(key) => key.encrypt(message, random),
             None => message,
-        })
+        };
+        Some(Delivered { message, arrived: job.and_then(|job| self.arrival(job)) })
     }
 
     /// Forgets a message because its receiver says so, by whichever number it came.

@@ -44,11 +44,7 @@ async fn delete_session(Store(server): Store<Server>, call: Call) -> Response {
 
 async fn get_message(Store(server): Store<Server>, call: Call) -> Response {
     let polled = server.poll(&call, Flow::V2).await;
-    answer(
-        Part::Broker,
-        polled
-            .map(|message| answered(&call, message.map_or_else(|| bare(StatusCode::ACCEPTED), |message| ok(&message)))),
-    )
+    answer(Part::Broker, polled.map(|delivered| answered(&call, delivered)))
 }
 
 async fn acknowledge(Store(server): Store<Server>, call: Call) -> Response {

@@ -247,8 +247,25 @@ impl State {
 
     /// What its holder may know of a job's lease once the answer that tells it has arrived.
     pub(super) fn receipt(&self, number: JobNumber) -> Option<Receipt> {
+        self.leased(number).map(Receipt::from)
+    }
+
+    /// The same of an answer that hands the job over, too.
+    pub(super) fn receipt_of_job(&self, number: JobNumber) -> Receipt {
+        Receipt(self.leased(number).into_iter().chain(self.arrival(number)).collect())
+    }
+
+    fn leased(&self, number: JobNumber) -> Option<Fact> {
         let (job, lease) = (self.jobs.get(&number)?, self.leases.get(&number)?);
-        Some(Receipt(Fact::LeaseAnswered { job: job.name.clone(), attempt: job.attempt, until: lease.until }))
+        Some(Fact::LeaseAnswered { job: job.name.clone(), attempt: job.attempt, until: lease.until })
+    }
+
+    /// The job has arrived at its agent once the answer that hands it over has.
+    pub(super) fn arrival(&self, number: JobNumber) -> Option<Fact> {
+        let job = self.jobs.get(&number)?;
+        let (Phase::Offered(id) | Phase::Leased(id)) = job.phase else { return None };
+        let agent = self.agents.get(&id)?.name.clone();
+        Some(Fact::JobArrived { job: job.name.clone(), attempt: job.attempt, agent })
     }
 
     /// Is the caller one who may act on this job at all, and on this attempt if leases are fenced?

@@ -4,10 +4,11 @@ use std::pin::pin;
 
 use axum::response::Response;
 use futures_util::future;
+use http::StatusCode;
 use uuid::Uuid;
 
 use super::agents;
-use super::call::{Call, receipted};
+use super::call::{Call, bare, ok, receipted};
 use super::failure::Failure;
 use super::parameters::Flow;
 use super::state::Reported;
@@ -16,16 +17,23 @@ use crate::distributed_task::wire::{TaskAgentMessage, status};
 use crate::facts::Fact;
 use crate::http::Receipt;
 
+/// A message that is handed out.
+pub(super) struct Delivered {
+    pub(super) message: TaskAgentMessage,
+    /// What is true once it has arrived: of a whole job, that it has.
+    pub(super) arrived: Option<Fact>,
+}
+
 /// What a step of a poll comes to.
 enum Step {
-    Message(TaskAgentMessage),
+    Message(Delivered),
     /// Nothing yet: look again after this time at the latest.
     Wait(std::time::Duration, event_listener::EventListener),
 }
 
 impl Server {
     /// The next message for the agent that calls by `flow`; `None` when there was none for as long as polls are held.
-    pub(super) async fn poll(&self, call: &Call, flow: Flow) -> Result<Option<TaskAgentMessage>, Failure> {
+    pub(super) async fn poll(&self, call: &Call, flow: Flow) -> Result<Option<Delivered>, Failure> {
         let (id, migration) = self.with(|state, now| {
             let id = state.calling_agent(call, now)?;
             state.refresh(id, session(call)?, now)?;
@@ -52,7 +60,8 @@ impl Server {
                 }
                 // What is still with the pool, the pool hands out itself.
                 if let Some(migration) = &migration {
-                    return Ok(Step::Message(TaskAgentMessage::migration(migration)));
+                    let message = TaskAgentMessage::migration(migration);
+                    return Ok(Step::Message(Delivered { message, arrived: None }));
                 }
                 let again = state.agents.get(&id).and_then(|agent| agent.queue.next_delivery(cursor));
                 let wait = again.map_or(self.0.parameters.poll_hold, |again| span_until(again, now));
@@ -74,10 +83,15 @@ impl Server {
     }
 }
 
-/// The answer to a poll: when it has arrived, the session's owner has heard the server.
-pub(super) fn answered(call: &Call, answer: Response) -> Response {
+/// The answer to a poll: when it has arrived, the session's owner has heard the server, and has whatever it brings.
+pub(super) fn answered(call: &Call, delivered: Option<Delivered>) -> Response {
     let session = session(call).ok().flatten();
-    receipted(answer, session.map(|session| Receipt(Fact::SessionAnswered { session: agents::fact(session) })))
+    let heard = session.map(|session| Fact::SessionAnswered { session: agents::fact(session) });
+    let (answer, arrived) = match delivered {
+        Some(Delivered { message, arrived }) => (ok(&message), arrived),
+        None => (bare(StatusCode::ACCEPTED), None),
+    };
+    receipted(answer, Some(Receipt(heard.into_iter().chain(arrived).collect())))
 }
 
 /// The session that a call names.

@@ -31,7 +31,7 @@ async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
         let id = state.token_agent(&call, now)?;
         let sent: AcquireJobRequest = call.json("request")?;
         Ok(match state.acquire(id, &sent.job_message_id, now) {
-            Ok((number, job)) => receipted(ok(&job), state.receipt(number)),
+            Ok((number, job)) => receipted(ok(&job), Some(state.receipt_of_job(number))),
             // A cancelled job (422) leaves its runner where it was (actions/runner#4618).
             Err(cancelled @ Failure::Unprocessable(_)) => cancelled.answer(Part::RunService),
             Err(lost) => receipted(lost.answer(Part::RunService), state.assignment_lost(id, now)),

@@ -84,11 +84,7 @@ async fn get_message(Store(server): Store<Server>, call: Call) -> Response {
         Ok(_) => server.poll(&call, Flow::V1).await,
         Err(failure) => Err(failure),
     };
-    answer(
-        server.vss(),
-        polled
-            .map(|message| answered(&call, message.map_or_else(|| bare(StatusCode::ACCEPTED), |message| ok(&message)))),
-    )
+    answer(server.vss(), polled.map(|delivered| answered(&call, delivered)))
 }
 
 async fn delete_message(Store(server): Store<Server>, call: Call) -> Response {

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use super::kit::*;
+use crate::actions::agent;
 use crate::actions::choices::Choices;
 use crate::actions::supervisor::exit;
+use crate::clock::Clock;
 use crate::supervise::Exit;
 use serde_json::json;
 
@@ -298,6 +300,70 @@ fn a_restarted_runner_waits_for_its_orphan() {
     assert_eq!(flipped, (Some(secs(100)), secs(30)));
     let (first_ended, second_began) = second_worker(Choices::hardened());
     assert!(second_began >= first_ended.unwrap() && second_began < secs(106), "{second_began:?}");
+}
+
+#[test]
+fn an_orphan_makes_itself_known_when_the_disk_was_full() {
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", _) if asked.at >= secs(40) && !asked.query.contains_key("lastMessageId") => {
+            Some(after(secs(20), v1_job(2, 2)))
+        }
+        _ => None,
+    };
+    let second_worker = |room_at: u64| {
+        let bench = Bench::new(Choices::hardened(), script).v1().jobs(Jobs::lasting(secs(100)));
+        bench.disk.full(true);
+        assert_eq!(bench.run(secs(30)), None);
+        let (disk, room) = (bench.disk.clone(), bench.clock.sleep(secs(room_at - 30)));
+        bench.clock.start(async move {
+            room.await;
+            disk.full(false);
+        });
+        bench.go_on(secs(10));
+        assert_eq!(bench.run(secs(300)), None);
+        bench.ran()[1].from
+    };
+    // There is room when the listener has just gone, before its next process comes, and after that.
+    for room_at in [30, 34, 50] {
+        let began = second_worker(room_at);
+        assert!((secs(100)..secs(106)).contains(&began), "{began:?}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_worker_that_had_ended_when_its_listener_did() {
+    // The worker dies, and the first process goes away while it reports that.
+    let script = |asked: &Asked| match (asked.what.as_str(), asked.before) {
+        ("GET messages", 0) => Some(v1_job(1, 1)),
+        ("GET messages", _) if asked.at >= secs(30) && !asked.query.contains_key("lastMessageId") => Some(v1_job(2, 2)),
+        ("POST events", 0) => Some(Answer::Silence),
+        _ => None,
+    };
+    let bench = Bench::new(Choices::hardened(), script).v1();
+    let bench = bench.jobs(Jobs { dies: Some(secs(10)), ..Jobs::lasting(secs(20)) });
+    assert_eq!(bench.run(secs(30)), None);
+    assert_eq!(bench.asked("POST events").len(), 1);
+    assert_eq!(bench.run(secs(30)), None);
+    assert_eq!(bench.ran()[1].from, secs(30));
+}
+
+#[test]
+fn a_job_that_is_given_up_is_not_asked_for_before_that_is_reported() {
+    let script = |asked: &Asked| match asked.what.as_str() {
+        "GET messages" if asked.query.get("lastMessageId").is_none_or(|last| last == "0") => {
+            Some(after(Duration::from_millis(20), v1_job(1, 1)))
+        }
+        "PATCH jobrequests" | "POST events" => Some(after(Duration::from_millis(20), Answer::Status(503))),
+        _ => None,
+    };
+    let bench = Bench::new(Choices::hardened(), script).v1();
+    bench.run(secs(300));
+    let given_up = agent::FIRST_RENEW_PATIENCE;
+    let renewals = bench.times("PATCH jobrequests");
+    assert!(renewals.iter().all(|at| *at < given_up + secs(1)), "{renewals:?}");
+    assert!(bench.times("POST events").iter().any(|at| *at > secs(250)));
+    assert!(bench.asked("GET messages").len() < 20);
 }
 
 #[test]

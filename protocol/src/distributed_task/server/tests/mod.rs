@@ -31,6 +31,7 @@ use super::*;
 use crate::clock::Mono;
 use crate::distributed_task::wire::{ASSERTION_TYPE, GRANT_TYPE, TokenRequest};
 use crate::facts::Fact;
+use crate::http::Receipt;
 use crate::jwt::{Algorithm, PrivateKey, Signer};
 
 /// A clock that stands still until it is advanced.
@@ -96,6 +97,8 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
+    /// What is true once it has arrived.
+    arrived: Vec<Fact>,
 }
 
 impl Answer {
@@ -173,7 +176,8 @@ impl Bench {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
-        Answer { status: parts.status, headers: parts.headers, body }
+        let arrived = parts.extensions.get().map(|Receipt(facts)| facts.clone()).unwrap_or_default();
+        Answer { status: parts.status, headers: parts.headers, body, arrived }
     }
 
     async fn call(&self, method: Method, path: &str, token: &str, body: impl Into<Body>) -> Answer {

@@ -68,6 +68,28 @@ async fn a_job_is_taken_renewed_and_finished() {
 }
 
 #[tokio::test]
+async fn a_job_has_arrived_once_the_answer_that_hands_it_over_has() {
+    let bench = Bench::upstream();
+    let (member, session) = bench.v1("a").await;
+    let job = Fact::JobArrived { job: "j".into(), attempt: 1, agent: "a".into() };
+    bench.queue("j");
+    let polled = bench.get(&format!("{MESSAGES}?sessionId={session}"), &member.token).await;
+    assert_eq!(polled.arrived, [Fact::SessionAnswered { session: session.to_string().into() }, job.clone()]);
+    let bench = Bench::upstream();
+    let (member, session) = bench.v2("a").await;
+    bench.queue("j");
+    let polled = bench.get(&format!("/broker/message?sessionId={session}"), &member.token).await;
+    assert_eq!(polled.arrived, [Fact::SessionAnswered { session: session.to_string().into() }], "a mere reference");
+    let reference = serde_json::from_str(polled.expect(200)["body"].as_str().unwrap()).unwrap();
+    let acquired = bench.acquire(&member, &reference).await;
+    assert!(
+        matches!(&acquired.arrived[..], [Fact::LeaseAnswered { .. }, last] if *last == job),
+        "{:?}",
+        acquired.arrived
+    );
+}
+
+#[tokio::test]
 async fn a_waiting_poll_is_woken_by_a_job() {
     let bench = Bench::upstream();
     let (member, session) = bench.v1("a").await;
