@@ -123,10 +123,11 @@ fn delay(draw: &mut Draw<'_>) -> (FaultKind, Target) {
     (FaultKind::Delay { by_ms, percent: draw.percent() }, draw.gateway())
 }
 
-/// From what nobody notices to what outlasts every caller's patience.
+/// From what nobody notices to what outlasts every caller's patience. Seldom all requests: those that are not late
+/// overtake those that are.
 fn late(draw: &mut Draw<'_>) -> (FaultKind, Target) {
     let by_ms = draw.pick(&[1_000, 5_000, 20_000, 40_000, 60_000, 120_000]);
-    (FaultKind::Late { by_ms, percent: draw.percent() }, draw.gateway())
+    (FaultKind::Late { by_ms, percent: draw.pick(&[20, 50, 50, 80, 100]) }, draw.gateway())
 }
 
 fn truncate(draw: &mut Draw<'_>) -> (FaultKind, Target) {

@@ -76,6 +76,7 @@ impl State {
     fn heard(&mut self, agent: &str, info: Option<&AskInfo>, now: Timestamp) {
         let Some(record) = self.agents.get_mut(agent) else { return };
         (record.heard, record.status) = (Some(now), AgentStatus::ImportOk);
+        record.told = info.map(|_| now);
         record.tasks = info.map(|info| info.heartbeat.task_list.clone()).unwrap_or_default();
         self.show(agent);
     }

@@ -168,6 +168,7 @@ impl Server {
             parallel_task_count: import.parallel_task_count,
             status: AgentStatus::ImportException,
             heard: None,
+            told: None,
             tasks: Vec::new(),
             shown: (false, false),
         };

@@ -76,7 +76,7 @@ impl State {
         let key = (id.clone(), seq);
         let Some(execute_count) = self.rows.get(&key).map(|row| row.execute_count) else { return };
         let has = self.agent_has(&agent, &key, execute_count);
-        let heard = self.agents.get(&agent).and_then(|agent| agent.heard);
+        let told = self.agents.get(&agent).and_then(|agent| agent.told);
         let roll_back = self.choices.roll_back;
         let Some(row) = self.rows.get_mut(&key) else { return };
         let age = since(row.updated, now);
@@ -85,7 +85,7 @@ impl State {
         }
         let known_idle = match roll_back {
             RollBack::ByAge => true,
-            RollBack::UnlessTheAgentHasIt => !has && heard.is_some_and(|heard| heard > row.updated),
+            RollBack::UnlessTheAgentHasIt => !has && told.is_some_and(|told| told > row.updated),
         };
         if row.status == RowStatus::Running && age > ROLL_BACK_AGE && known_idle {
             (row.status, row.updated) = (RowStatus::Queue, now);

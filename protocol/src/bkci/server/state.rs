@@ -23,6 +23,8 @@ pub(super) struct AgentRecord {
     pub(super) status: AgentStatus,
     /// When it was last heard.
     pub(super) heard: Option<Timestamp>,
+    /// When its process last said which builds it has, which it does not at its start.
+    pub(super) told: Option<Timestamp>,
     /// The builds that it last said it has.
     pub(super) tasks: Vec<TaskInfo>,
     /// Online and busy, as last shown.

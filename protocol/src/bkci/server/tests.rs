@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::bkci::choices::{CancelDelivery, Claim, CompleteKey, EnvQueueLock, EventAttempt, StartCheck};
-use crate::bkci::wire::{code, header, path};
+use crate::bkci::wire::{StartInfo, code, header, path};
 use crate::facts::{Fact, Outcome};
 use crate::virtual_clock::{VirtualClock, secs};
 
@@ -206,6 +206,24 @@ fn a_claim_whose_answer_was_lost_is_offered_again() {
             assert!(bench.ask(has).await.is_null());
         });
     }
+}
+
+#[test]
+fn an_agent_that_starts_anew_has_not_said_what_it_has() {
+    let bench = Bench::new(Choices::hardened());
+    bench.clock.run(async {
+        bench.ask(json!([])).await;
+        bench.start("b");
+        bench.next_build().await;
+        let has = json!([{"projectId": "p", "buildId": "b", "vmSeqId": "1", "executeCount": 1}]);
+        assert!(bench.ask(has.clone()).await.is_null());
+        // Its worker takes its time, and meanwhile the agent starts anew.
+        bench.clock.sleep(secs(190)).await;
+        let start = serde_json::to_value(StartInfo::default()).unwrap();
+        assert_eq!(bench.call(Method::POST, path::STARTUP, None, start).await.0, 200);
+        bench.clock.sleep(secs(45)).await;
+        assert!(bench.ask(has).await.is_null(), "it still has what it had");
+    });
 }
 
 #[test]
