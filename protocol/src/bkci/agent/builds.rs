@@ -71,10 +71,6 @@ impl Builds {
             tracing::warn!("no slot for build {} vmSeq {}", build.build_id, build.vm_seq_id);
             return;
         }
-        if self.was_left_a_worker(&build) {
-            tracing::info!("a worker of build {} vmSeq {} is there already", build.build_id, build.vm_seq_id);
-            return;
-        }
         let key = self.key(&build);
         self.preparing.change(|preparing| preparing.insert(key.clone(), build.clone()));
         self.prepare().await;
@@ -89,16 +85,6 @@ impl Builds {
             Err(error) => return self.report_not_started(build, error).await,
         };
         self.report_end(build, ended).await;
-    }
-
-    /// Has this agent's former process left a worker behind that is to carry this attempt out? It begins as soon as it is
-    /// let in, and is no longer on the list when it gives up.
-    fn was_left_a_worker(&self, build: &BuildInfo) -> bool {
-        let same = |other: &BuildInfo| {
-            (&other.build_id, &other.vm_seq_id, other.execute_count)
-                == (&build.build_id, &build.vm_seq_id, build.execute_count)
-        };
-        self.choices.running_workers == RunningWorkers::OnDisk && self.running().iter().any(same)
     }
 
     async fn prepare(&self) {

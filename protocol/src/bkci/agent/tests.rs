@@ -190,24 +190,6 @@ fn two_jobs_of_a_build_are_told_apart_while_they_are_prepared() {
 }
 
 #[test]
-fn a_build_whose_worker_is_still_there_gets_no_second_one() {
-    for (choices, seq, started) in [
-        (Choices::hardened(), "1", 0),
-        (Choices::hardened(), "2", 1),
-        (Choices::named("bkci.running-workers").unwrap(), "1", 1),
-    ] {
-        let bench = Bench::new(move |what, before| match (what, before) {
-            ("ask", 0) => ok(build(seq)),
-            _ => ok(Value::Null),
-        });
-        let left_behind = json!([build("1")["build"]]).to_string();
-        bench.disk.write("running", left_behind.as_bytes()).unwrap();
-        bench.agent(choices, secs(20));
-        assert_eq!(bench.workers.0.lock().unwrap().len(), started, "{seq}");
-    }
-}
-
-#[test]
 fn an_agent_that_is_deleted_ends() {
     let bench = Bench::new(|what, _| match what {
         "ask" => Ok((200, json!({"status": 0, "agentStatus": "DELETE"}).to_string().into_bytes())),
