@@ -56,6 +56,16 @@ impl<M> MessageQueue<M> {
         self.last_id
     }
 
+    /// Puts a message in by an id that one had before, and returns it.
+    ///
+    /// # Panics
+    /// When no message has had this id.
+    pub fn put_back(&mut self, id: i64, message: M, redelivery: Redelivery) -> i64 {
+        assert!(id <= self.last_id, "{id} is the id of no message yet");
+        self.held.insert(id, Held { message, redelivery, not_before: None });
+        id
+    }
+
     /// Hands out the oldest message that may be handed out now. It stays until it is removed.
     pub fn deliver(&mut self, cursor: Option<i64>, now: Timestamp) -> Option<(i64, &M)> {
         let first = self.first(cursor);
@@ -126,6 +136,17 @@ mod tests {
         assert_eq!(queue.remove(1), Some("a"));
         assert_eq!(queue.remove(1), None);
         assert_eq!(queue.deliver(Some(0), at(0)), None);
+    }
+
+    #[test]
+    fn a_message_that_is_put_back_is_hidden_by_a_cursor_that_saw_it() {
+        let mut queue = MessageQueue::new(Cursor::SkipsSeen);
+        assert_eq!(queue.push("a", Redelivery::AtOnce), 1);
+        assert_eq!(queue.remove(1), Some("a"));
+        assert_eq!(queue.put_back(1, "a again", Redelivery::AtOnce), 1);
+        assert_eq!(queue.deliver(Some(1), at(0)), None);
+        assert_eq!(queue.deliver(Some(0), at(0)), Some((1, &"a again")));
+        assert_eq!(queue.push("b", Redelivery::AtOnce), 2);
     }
 
     #[test]

@@ -180,7 +180,7 @@ choices! {
     /// The cursor, `lastMessageId`.
     cursor: Cursor of conduct { upstream AdvancesOnReceipt, hardened AdvancesOnDispatch }
     because "the cursor moves past a job that never started"
-    from "MessageListener.cs:233-336" if "an offer stands for as long as its agent is online";
+    from "MessageListener.cs:233-336" if "a lapsed offer is made again by the same number";
 
     /// A job arrives while another one runs.
     second_job: SecondJob of conduct { upstream DropsOne, hardened WaitsForFirst }

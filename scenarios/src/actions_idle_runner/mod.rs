@@ -171,7 +171,11 @@ impl Model for ActionsIdleRunner {
             Box::new(OldAttemptsSilent::default()),
             Box::new(EffectUnderLease::default()),
             Box::new(LeasedJobNotAborted { fence_after: bounds::fence(service) }),
-            Box::new(NoLeakedRenewal { bound: bounds::report(), start_up: bounds::start_up() }),
+            Box::new(NoLeakedRenewal {
+                bound: bounds::report(),
+                start_up: bounds::start_up(),
+                let_go: bounds::let_go(),
+            }),
             Box::new(OneLiveSession::default()),
             Box::new(LiveSessionNotDeleted::default()),
             Box::new(IdleAgentRunsNothing::default()),

@@ -125,7 +125,11 @@ fn swarm(parameters: &Parameters) -> Swarm {
             .to_vec(),
         nodes,
         // A pod keeps nothing on its disk, and its node does not fall asleep.
-        families: families().filter(|family| !["suspend", "disk-full"].contains(family)).map(str::to_owned).collect(),
+        // It has not been tried yet on late requests.
+        families: families()
+            .filter(|family| !["suspend", "disk-full", "late"].contains(family))
+            .map(str::to_owned)
+            .collect(),
         begin_ms: 60_000..HEAL_MS - 60_000,
         heal_at_ms: HEAL_MS,
         faults_max: 20,

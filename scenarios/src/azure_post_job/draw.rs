@@ -37,7 +37,7 @@ pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let course = Course::draw(&mut streams.stream("course"));
     let mut parameters = parameters(&mut streams.stream("parameters"), &course);
     let (unknown, tasks) = (&mut streams.stream("offers and removals"), &mut parameters.service.tasks);
-    tasks.lapsed_offer = pick(unknown, &[LapsedOffer::Withdrawn, LapsedOffer::Prolonged]);
+    tasks.lapsed_offer = pick(unknown, &[LapsedOffer::Withdrawn, LapsedOffer::SameNumber]);
     tasks.removal = pick(unknown, &[Removal::WaitsForJob, Removal::AtOnce]);
     let workload = workload(&mut streams.stream("workload"), &course, &parameters.agents);
     let workload = with_dismissal(&mut streams.stream("dismissal"), workload, &parameters.agents);
@@ -187,7 +187,8 @@ fn swarm(parameters: &Parameters, course: &Course) -> Swarm {
         system: faults::swarm(&nodes, &FRONTS),
         nodes,
         // A machine that falls asleep measures its lease with a clock that stands still: no client alone can be safe.
-        families: families().filter(|family| *family != "suspend").map(str::to_owned).collect(),
+        // It has not been tried yet on late requests.
+        families: families().filter(|family| !["suspend", "late"].contains(family)).map(str::to_owned).collect(),
         begin_ms: 0..course.heal_ms() - 30_000,
         heal_at_ms: course.heal_ms(),
         faults_max: 24,

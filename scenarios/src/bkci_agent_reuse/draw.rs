@@ -33,8 +33,8 @@ const ROUTES: [&str; 8] =
     [path::ASK, path::FINISH, path::STARTUP, path::STARTED, path::CLAIM, path::COMPLETE, path::END, path::HEARTBEAT];
 
 /// A machine that falls asleep measures its lease with a clock that stands still: no client alone can be safe. No agent
-/// and no worker reads the wall clock.
-const UNFIT: [&str; 2] = ["suspend", "clock-step"];
+/// and no worker reads the wall clock. On late requests it has not been tried yet.
+const UNFIT: [&str; 3] = ["suspend", "clock-step", "late"];
 
 pub(super) fn draw(seed: u64) -> Drawn<Parameters, Workload> {
     let streams = Streams::new(seed);

@@ -43,6 +43,11 @@ pub fn start_up() -> Duration {
     on_slow_clock(agent::FIRST_RENEW_PATIENCE + agent::CHANNEL_TIMEOUT)
 }
 
+/// An agent that has not extended a lease for longer than this has let go of it: who renews leaves no longer pause.
+pub fn let_go() -> Duration {
+    on_slow_clock(agent::RENEW_PAUSE)
+}
+
 /// How long an agent that is asked to stop may take.
 pub fn shutdown() -> Duration {
     on_slow_clock(agent::SHUTDOWN_LIMIT)

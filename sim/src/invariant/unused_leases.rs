@@ -18,20 +18,22 @@ use super::{Findings, History, Rule};
 /// A lease is renewed only while a worker executes its job.
 ///
 /// An agent knows of a lease once the answer that grants it has arrived; where nothing tells of arrivals, from its grant
-/// on. It begins anew when the job arrives there again, which it does at an agent that has let go of it and at its next
-/// process. A suspended machine renews nothing.
+/// on. Its next process learns of it anew, and so does an agent that has let go of it, when the job arrives there again. A
+/// suspended machine renews nothing.
 #[derive(Clone, Debug)]
 pub struct NoLeakedRenewal {
     /// How long a lease may be renewed after its worker has stopped: the report of its end. Default: 2 minutes.
     pub bound: Duration,
-    /// How long a lease may be renewed before its worker starts, from when the agent knows of it, or has the job to do
-    /// again. Default: 2 minutes.
+    /// How long a lease may be renewed before its worker starts, from when the agent knows of it. Default: 2 minutes.
     pub start_up: Duration,
+    /// An agent that has not extended a lease for longer than this has let go of it. Default: 1 minute.
+    pub let_go: Duration,
 }
 
 impl Default for NoLeakedRenewal {
     fn default() -> Self {
-        Self { bound: Duration::from_secs(2 * 60), start_up: Duration::from_secs(2 * 60) }
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        Self { bound: minutes(2), start_up: minutes(2), let_go: minutes(1) }
     }
 }
 
@@ -40,6 +42,8 @@ struct Unused<'a> {
     agent: &'a Agent,
     since: SimTime,
     why: WhyUnused,
+    /// The last extension for the agent's present process, if there was one.
+    extended: Option<SimTime>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +72,8 @@ impl Rule for NoLeakedRenewal {
                 Some(Change::Stopped(run, _)) => {
                     let last = workers.remove(&(run.job, run.attempt));
                     if last {
-                        let stopped = Unused { agent: run.agent, since: entry.at, why: WhyUnused::Stopped };
+                        let (agent, since, why) = (run.agent, entry.at, WhyUnused::Stopped);
+                        let stopped = Unused { agent, since, why, extended: None };
                         unused.insert((run.job, run.attempt), stopped);
                     }
                 }
@@ -78,11 +83,12 @@ impl Rule for NoLeakedRenewal {
                 Fact::AgentUp { agent } => {
                     machines.insert(agent, entry.node);
                     for lease in unused.values_mut().filter(|l| l.agent == agent && l.why != WhyUnused::Stopped) {
-                        lease.since = entry.at;
+                        (lease.since, lease.extended) = (entry.at, None);
                     }
                 }
                 Fact::LeaseGranted { job, attempt, agent, .. } => {
-                    unused.insert((job, *attempt), Unused { agent, since: entry.at, why: WhyUnused::Granted });
+                    let (since, why, extended) = (entry.at, WhyUnused::Granted, Some(entry.at));
+                    unused.insert((job, *attempt), Unused { agent, since, why, extended });
                 }
                 Fact::LeaseAnswered { job, attempt, .. } => {
                     if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why == WhyUnused::Granted) {
@@ -90,16 +96,21 @@ impl Rule for NoLeakedRenewal {
                     }
                 }
                 Fact::JobArrived { job, attempt, .. } => {
-                    if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why != WhyUnused::Stopped) {
+                    if let Some(lease) = unused.get_mut(&(job, *attempt)).filter(|l| l.why != WhyUnused::Stopped)
+                        && lease.extended.is_none_or(|extended| entry.at.since(extended) > self.let_go)
+                    {
                         lease.since = entry.at;
                     }
                 }
                 Fact::LeaseRenewed { job, attempt, .. } => {
                     let lease = (job, *attempt);
                     renewed.insert(lease);
-                    let Some(Unused { agent, since, why }) = unused.get(&lease).filter(|_| !workers.any(&lease)) else {
+                    let Some(Unused { agent, since, why, extended }) =
+                        unused.get_mut(&lease).filter(|_| !workers.any(&lease))
+                    else {
                         continue;
                     };
+                    *extended = Some(entry.at);
                     let nodes: Vec<NodeId> = machines.get(agent).copied().into_iter().collect();
                     let bound = if *why == WhyUnused::Stopped { self.bound } else { self.start_up };
                     if suspensions.awake(&nodes, *since, entry.at) > bound {
@@ -266,17 +277,29 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_at_which_the_job_arrives_again_starts_up_anew() {
+    fn an_agent_that_has_let_go_starts_up_anew_when_the_job_arrives_again() {
         let rule = NoLeakedRenewal::default();
         let broken = |at| (at, "j#1", "no-leaked-renewal/lease");
-        let again =
-            |renewal| vec![(601, granted("j", 1, "a")), (700, arrived("j", 1, "a")), (renewal, renewed("j", 1))];
-        holds(&rule, 1, again(820));
-        breaks(&rule, broken(821), &["0:11:40"], again(821));
-        let next_process = vec![(650, down("a")), (655, up("a")), (750, arrived("j", 1, "a")), (870, renewed("j", 1))];
-        holds(&rule, 1, [vec![(601, granted("j", 1, "a"))], next_process].concat());
+        let again = |arrival, renewal| {
+            let arrives = vec![(arrival, arrived("j", 1, "a")), (renewal, renewed("j", 1))];
+            [vec![(601, granted("j", 1, "a")), (640, renewed("j", 1))], arrives].concat()
+        };
+        holds(&rule, 1, again(701, 821));
+        breaks(&rule, broken(822), &["0:11:41"], again(701, 822));
+        breaks(&rule, broken(722), &["0:10:01"], again(700, 722));
         let stopped = vec![(601, stopped("j", 1, "w1")), (700, arrived("j", 1, "a")), (722, renewed("j", 1))];
         breaks(&rule, broken(722), &["0:10:01"], [begun(), stopped].concat());
+    }
+
+    #[test]
+    fn the_next_process_of_an_agent_starts_up_when_the_job_has_arrived() {
+        let rule = NoLeakedRenewal::default();
+        let next = |renewal| {
+            let before = vec![(601, granted("j", 1, "a")), (640, renewed("j", 1)), (650, down("a")), (655, up("a"))];
+            [before, vec![(690, arrived("j", 1, "a")), (renewal, renewed("j", 1))]].concat()
+        };
+        holds(&rule, 1, next(810));
+        breaks(&rule, (811, "j#1", "no-leaked-renewal/lease"), &["0:11:30"], next(811));
     }
 
     #[test]

@@ -37,13 +37,24 @@ pub enum Origin {
     RunService(String),
 }
 
+/// What became of the message that brought a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The job is ours, or is dealt with.
+    Heeded,
+    /// The server has given the job to somebody else, or takes it for over.
+    NotOurs,
+    /// It came to nothing.
+    Nothing,
+}
+
 /// A job that was handed to the dispatcher.
 pub struct Dispatch {
     pub(super) job: JobMessage,
     pub(super) origin: Origin,
     pub(super) cancel: Watch<Cancel>,
-    /// Is the job ours? Set when its first renewal is answered, or never will be.
-    pub(super) accepted: Watch<Option<bool>>,
+    /// Set when its first renewal is answered, or never will be.
+    pub(super) fate: Watch<Option<Fate>>,
     done: Watch<Option<Result<TaskResult, Failure>>>,
 }
 
@@ -125,7 +136,7 @@ impl Dispatcher {
             job,
             origin,
             cancel: Watch::new(Cancel::default()),
-            accepted: Watch::new(None),
+            fate: Watch::new(None),
             done: Watch::new(None),
         });
         let (previous, cancelled) = {
@@ -146,7 +157,8 @@ impl Dispatcher {
             if let Err(failure) = &done {
                 tracing::warn!("Worker Dispatch failed with an exception for job {}: {failure}", running.job.job_id);
             }
-            running.accepted.change(|accepted| _ = accepted.get_or_insert(done.is_ok()));
+            let fate = if done.is_ok() { Fate::Heeded } else { Fate::Nothing };
+            running.fate.change(|known| _ = known.get_or_insert(fate));
             running.done.set(Some(done));
             dispatcher.ended();
         });
@@ -255,7 +267,7 @@ impl Dispatcher {
             && let Err(failure) = self.ensure_finished(dispatch, &previous).await
         {
             // Whoever drops it is done with it: its message is deleted like that of any job.
-            dispatch.accepted.set(Some(true));
+            dispatch.fate.set(Some(Fate::Heeded));
             return Err(failure);
         }
         execute::execute(self, dispatch).await

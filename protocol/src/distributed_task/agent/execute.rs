@@ -16,7 +16,7 @@ use crate::supervise::Exit;
 use crate::workers::{Worker, WorkerError};
 
 use super::complete;
-use super::dispatch::{Dispatch, Dispatcher};
+use super::dispatch::{Dispatch, Dispatcher, Fate};
 use super::in_hand::{InHand, Recorded};
 use super::lease::{LEASE_OVERTIME, Lease, RenewEnd, Renewal, run_service_url};
 use super::pipe::{NewJob, ToWorker};
@@ -75,7 +75,7 @@ impl Execution<'_> {
                 if end != RenewEnd::NotOurs {
                     self.report_not_started().await;
                 }
-                self.dispatch.accepted.set(Some(end == RenewEnd::NotOurs));
+                self.dispatch.fate.set(Some(if end == RenewEnd::NotOurs { Fate::NotOurs } else { Fate::Nothing }));
                 return Ok(TaskResult::Abandoned);
             }
             () = self.dispatch.cancelled().fuse() => return self.cancelled_before_start().await,

@@ -20,7 +20,7 @@ use crate::distributed_task::wire::{JobMessage, TaskAgentJobRequest};
 use crate::signal::Watch;
 
 use super::complete::PATIENCE;
-use super::dispatch::{Dispatch, Dispatcher, Origin};
+use super::dispatch::{Dispatch, Dispatcher, Fate, Origin};
 use super::in_hand::Recorded;
 use super::run_service::SEND_TIMEOUT;
 use super::station::{Station, system_url};
@@ -370,7 +370,7 @@ impl Loop {
 
     fn granted(&self, lease: Lease) {
         self.lease.set(Some(lease));
-        self.dispatch.accepted.change(|accepted| _ = accepted.get_or_insert(true));
+        self.dispatch.fate.change(|known| _ = known.get_or_insert(Fate::Heeded));
     }
 
     /// The server has closed the job, or the lease is another attempt's.

@@ -13,7 +13,7 @@ use crate::distributed_task::wire::{self, JobCancelMessage, TaskAgentMessage, Ta
 use crate::signal::Watch;
 
 use super::conduct::{self, AckOrder};
-use super::dispatch::{Dispatch, Dispatcher};
+use super::dispatch::{Dispatch, Dispatcher, Fate};
 use super::station::Station;
 
 /// What the deletion of a message may take (`Runner.cs`, `Agent.cs`).
@@ -39,30 +39,45 @@ pub fn decrypted(message: TaskAgentMessage, key: Option<&SessionKey>) -> Result<
 
 /// The last message received.
 #[derive(Clone, Debug)]
-pub struct Cursor(Watch<Option<i64>>);
+pub struct Cursor {
+    last: Watch<Option<i64>>,
+    /// The last message whose job was not ours, and the attempt at it.
+    disowned: Watch<Option<(i64, u32)>>,
+}
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self(Watch::new(None))
+        Self { last: Watch::new(None), disowned: Watch::new(None) }
     }
 }
 
 impl Cursor {
     /// What polls say.
     pub fn get(&self) -> Option<i64> {
-        self.0.get()
+        self.last.get()
     }
 
     /// A message was received.
     pub fn advance(&self, message: i64) {
-        self.0.set(Some(message));
+        self.last.set(Some(message));
     }
 
     /// A message came to nothing: it is to be seen again, where that is the choice.
     pub fn undo(&self, choice: conduct::Cursor, message: i64) {
         if choice == conduct::Cursor::AdvancesOnDispatch {
-            self.0.change(|last| *last = last.map(|last| last.min(message - 1)));
+            self.last.change(|last| *last = last.map(|last| last.min(message - 1)));
         }
+    }
+
+    /// An attempt that a message brought is not ours, or no longer. The pool may use its number for the next one: so it is
+    /// to be seen again, and deleted only if it brings the same once more. Returns whether it is left alone.
+    pub fn disown(&self, choice: conduct::Cursor, message: i64, attempt: u32) -> bool {
+        let before = self.disowned.change(|disowned| disowned.replace((message, attempt)));
+        let again = choice == conduct::Cursor::AdvancesOnReceipt || before == Some((message, attempt));
+        if !again {
+            self.undo(choice, message);
+        }
+        !again
     }
 }
 
@@ -102,11 +117,16 @@ impl Station {
         }
         let (station, cursor) = (self.clone(), cursor.clone());
         self.tasks.add(async move {
-            let accepted = dispatch.accepted.until(|accepted| *accepted).await;
-            match (accepted, session) {
-                (false, _) => cursor.undo(station.conduct.cursor, message),
-                (true, Some(session)) if !at_once => station.delete_message(session, message).await,
-                (true, _) => {}
+            let stays = match dispatch.fate.until(|fate| *fate).await {
+                Fate::Heeded => false,
+                Fate::NotOurs => cursor.disown(station.conduct.cursor, message, dispatch.job.attempt()),
+                Fate::Nothing => {
+                    cursor.undo(station.conduct.cursor, message);
+                    true
+                }
+            };
+            if let (false, false, Some(session)) = (stays, at_once, session) {
+                station.delete_message(session, message).await;
             }
         });
     }

@@ -47,6 +47,7 @@ impl State {
             lock: 0,
             request: Uuid::nil(),
             offered_by: 0,
+            lapsed: None,
             cancelled_by: None,
             cancel_requested: false,
             queued_at: now,
@@ -85,6 +86,7 @@ impl State {
         job.attempt += 1;
         (job.request, job.lock) = (request, lock);
         let (name, attempt) = (job.name.clone(), job.attempt);
+        let number_before = job.lapsed.take().filter(|(whose, _)| *whose == id).map(|(_, message)| message);
         self.requests.insert(request, (number, attempt));
         let until = after(now, self.parameters.assignment_life);
         self.offers.set(number, until);
@@ -105,7 +107,7 @@ impl State {
                 (message_type::RUNNER_JOB_REQUEST, json(&body), Redelivery::After(self.parameters.redelivery))
             }
         };
-        let message = self.send(id, Outgoing { about: number, kind, body }, redelivery);
+        let message = self.send_as(number_before, id, Outgoing { about: number, kind, body }, redelivery);
         if let (Some(job), Some(message)) = (self.jobs.get_mut(&number), message) {
             job.offered_by = message;
         }
@@ -124,8 +126,22 @@ impl State {
 
     /// Puts a message into an agent's queue. Returns its number, if there is such an agent.
     fn send(&mut self, id: AgentId, message: Outgoing, redelivery: Redelivery) -> Option<i64> {
+        self.send_as(None, id, message, redelivery)
+    }
+
+    /// The same, by a number that a message in this queue had before.
+    fn send_as(
+        &mut self,
+        number_before: Option<i64>,
+        id: AgentId,
+        message: Outgoing,
+        redelivery: Redelivery,
+    ) -> Option<i64> {
         let agent = self.agents.get_mut(&id)?;
-        let number = agent.queue.push(message, redelivery);
+        let number = match number_before {
+            Some(number) => agent.queue.put_back(number, message, redelivery),
+            None => agent.queue.push(message, redelivery),
+        };
         agent.wake.notify(usize::MAX);
         let (message, agent) = (agent.message(number), Some(agent.name.clone()));
         self.record(Fact::MessageQueued { message, agent });
@@ -370,17 +386,17 @@ impl State {
 
     /// Nobody took an offer in time.
     pub(super) fn offer_lapsed(&mut self, number: JobNumber, now: Timestamp) {
-        match self.jobs[&number].phase {
-            Phase::Offered(id) if self.stands_by(id) => {
-                self.offers.set(number, after(now, self.parameters.assignment_life));
-            }
-            _ => self.offer_ended(number, now),
+        if let (Phase::Offered(id), LapsedOffer::SameNumber) = (self.jobs[&number].phase, self.parameters.lapsed_offer)
+        {
+            self.remember(number, id);
         }
+        self.offer_ended(number, now);
     }
 
-    /// Does an offer stand although its agent did not take it in time?
-    fn stands_by(&self, id: AgentId) -> bool {
-        self.parameters.lapsed_offer == LapsedOffer::Prolonged && self.sessions.of(&id).is_some()
+    /// The message of an offer, if its agent has not deleted it, may bring the next one.
+    fn remember(&mut self, number: JobNumber, id: AgentId) {
+        let (Some(job), Some(agent)) = (self.jobs.get_mut(&number), self.agents.get(&id)) else { return };
+        job.lapsed = agent.queue.iter().any(|(held, _)| held == job.offered_by).then_some((id, job.offered_by));
     }
 
     /// An offer is over: the job waits again.

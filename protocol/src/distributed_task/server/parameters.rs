@@ -106,8 +106,8 @@ pub enum LapsedOffer {
     /// It is withdrawn. The next one is a message of its own, whoever gets it.
     #[default]
     Withdrawn,
-    /// It stands, by the same message, for as long as its agent is online.
-    Prolonged,
+    /// It is withdrawn. But if the next one is to the same agent, it has the same number, unless the agent deleted it.
+    SameNumber,
 }
 
 /// Can an agent be taken out of its pool while it has a job?

@@ -141,6 +141,8 @@ pub(super) struct Job {
     pub(super) request: Uuid,
     /// The number of the message that makes the present offer.
     pub(super) offered_by: i64,
+    /// The offer that lapsed last, if its number may be used again: to whom it was, and the number.
+    pub(super) lapsed: Option<(AgentId, i64)>,
     /// The number of the message that asks its agent to end it.
     pub(super) cancelled_by: Option<i64>,
     pub(super) cancel_requested: bool,

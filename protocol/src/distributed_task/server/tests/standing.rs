@@ -110,19 +110,24 @@ async fn an_agent_with_a_job_may_be_removed_only_after_it() {
 }
 
 #[tokio::test]
-async fn a_lapsed_offer_may_stand_while_its_agent_is_online() {
-    for (lapsed_offer, numbers) in [(LapsedOffer::Withdrawn, [1, 2]), (LapsedOffer::Prolonged, [1, 1])] {
+async fn a_lapsed_offer_may_be_made_again_by_its_number() {
+    for (lapsed_offer, deleted, numbers) in [
+        (LapsedOffer::Withdrawn, false, [1, 2]),
+        (LapsedOffer::SameNumber, false, [1, 1]),
+        (LapsedOffer::SameNumber, true, [1, 2]),
+    ] {
         let bench = Bench::new(Policy::upstream(), |parameters| parameters.lapsed_offer = lapsed_offer);
         let (member, session) = bench.v1("a").await;
         bench.queue("j");
         let path = format!("{MESSAGES}?sessionId={session}");
         let first = bench.get(&path, &member.token).await.expect(200);
+        if deleted {
+            bench.delete(&format!("{MESSAGES}/1?sessionId={session}"), &member.token).await.expect(204);
+        }
         bench.clock.advance(120);
         let second = bench.get(&path, &member.token).await.expect(200);
         assert_eq!([&first["messageId"], &second["messageId"]].map(|number| number.as_i64().unwrap()), numbers);
-        let (other, other_session) = bench.v1("bb").await;
-        bench.delete(&format!("{SESSIONS}/{session}"), &member.token).await.expect(204);
-        bench.clock.advance(120);
-        bench.get(&format!("{MESSAGES}?sessionId={other_session}"), &other.token).await.expect(200);
+        let body: Value = serde_json::from_str(second["body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["variables"]["system.jobAttempt"]["value"], "2");
     }
 }
