@@ -66,6 +66,11 @@ impl<M> MessageQueue<M> {
         id
     }
 
+    /// Has no message a later id than this?
+    pub fn is_last(&self, id: i64) -> bool {
+        id >= self.last_id
+    }
+
     /// Hands out the oldest message that may be handed out now. It stays until it is removed.
     pub fn deliver(&mut self, cursor: Option<i64>, now: Timestamp) -> Option<(i64, &M)> {
         let first = self.first(cursor);

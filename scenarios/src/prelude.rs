@@ -8,7 +8,8 @@
 //!     world.agent("agent-1", |process| async move {
 //!         while !process.shutdown().is_requested() {
 //!             let request = Request::get("http://front/").body(http::empty()).expect("a valid request");
-//!             let _ = process.http().oneshot(request).await;
+//!             let answer = process.http().oneshot(request);
+//!             let _ = clock::timeout(&*process.clock(), Duration::from_secs(10), answer).await;
 //!             process.clock().sleep(Duration::from_secs(5)).await;
 //!         }
 //!         0

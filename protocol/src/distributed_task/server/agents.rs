@@ -396,9 +396,11 @@ impl State {
 
     /// Shows an agent as it now is, and gives it work if it is idle.
     pub(super) fn agent_changed(&mut self, id: AgentId, now: Timestamp) {
-        let online = self.sessions.of(&id).is_some();
+        let has_session = self.sessions.of(&id).is_some();
         let State { agents, idle, idle_counter, parameters, ledger, .. } = self;
         let Some(agent) = agents.get_mut(&id) else { return };
+        // Whoever is out of the pool is not in its list, whatever session is left of him.
+        let online = has_session && agent.is_known();
         let says_busy = agent.reported == Reported::Busy && parameters.busy_status == BusyStatus::Counts;
         let busy = !agent.engaged.is_empty() || says_busy;
         let idle_enough = !busy || agent.is_overlooked(now);

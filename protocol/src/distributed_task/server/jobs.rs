@@ -86,7 +86,9 @@ impl State {
         job.attempt += 1;
         (job.request, job.lock) = (request, lock);
         let (name, attempt) = (job.name.clone(), job.attempt);
-        let number_before = job.lapsed.take().filter(|(whose, _)| *whose == id).map(|(_, message)| message);
+        let lapsed = job.lapsed.take().filter(|(whose, _)| *whose == id).map(|(_, message)| message);
+        // A cursor that has seen a later message would hide it.
+        let number_before = lapsed.filter(|number| self.agents.get(&id).is_some_and(|a| a.queue.is_last(*number)));
         self.requests.insert(request, (number, attempt));
         let until = after(now, self.parameters.assignment_life);
         self.offers.set(number, until);
