@@ -261,7 +261,7 @@ impl Model for AzurePostJob {
                 ..QueuedJobEnds::default()
             }),
             Box::new(WaitingJobTaken { bound: bounds::redelivery(service), ..WaitingJobTaken::default() }),
-            Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, ..OfferedJobTaken::default() }),
+            Box::new(OfferedJobTaken { quiet_after: QUIET_AFTER, bound: bounds::taking(service) }),
             Box::new(CancelledJobStops { bound: service.cancel_timeout + CANCEL_OVERTIME }),
             Box::new(LeasedJobRuns { bound: bounds::UNUSED_LEASE }),
             Box::new(AckedMessageHandled { bound: bounds::handling(service) }),

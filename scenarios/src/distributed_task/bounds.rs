@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use squall_protocol::distributed_task::agent;
 use squall_protocol::distributed_task::retry_request::{ATTEMPTS, PAUSE};
-use squall_protocol::distributed_task::server::Parameters;
+use squall_protocol::distributed_task::server::{LapsedOffer, Parameters};
 use squall_protocol::distributed_task::task_server::SendTimeouts;
 
 /// How long an agent may take to get in again after it lost its session.
@@ -59,6 +59,15 @@ pub fn silence() -> Duration {
     on_slow_clock((ATTEMPTS + 1) * (agent::SEND_TIMEOUT + PAUSE.end))
 }
 
+/// How long an agent may take to take a job that it is offered. One whose number it has seen is hidden from the poll that is
+/// held.
+pub fn taking(service: &Parameters) -> Duration {
+    match service.lapsed_offer {
+        LapsedOffer::Withdrawn => TAKING,
+        LapsedOffer::SameNumber => service.poll_hold + TAKING,
+    }
+}
+
 /// How long an agent may take to end that gets no more work: it is told so often enough to believe it, ends, is started
 /// again by its supervisor, and is told as often when it asks for a session.
 pub const LEAVING: Duration = Duration::from_secs(20 * 60);
@@ -93,6 +102,8 @@ fn on_slow_clock(measured: Duration) -> Duration {
     agent::SLOWEST_CLOCK.passes(measured)
 }
 
+/// What an agent may take over a message that has arrived before its job is its own.
+const TAKING: Duration = Duration::from_secs(10);
 /// What a renewal may take.
 const RENEWAL: Duration = SendTimeouts::RUNNER.job_request;
 /// What a job takes besides its own time: to be offered, started and reported.
