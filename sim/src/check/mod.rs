@@ -7,16 +7,19 @@
 //! ```
 //! use axum::{Router, routing::post};
 //! use http::Request;
-//! use squall_protocol::http as wire;
+//! use squall_protocol::{clock, http as wire};
 //! use std::time::Duration;
 //! use tower::ServiceExt;
+//!
+//! /// How long the agent waits for an answer: well within the time that it has once it is asked to stop.
+//! const PATIENCE: Duration = Duration::from_secs(10);
 //!
 //! squall_sim::check::check("an agent gets through", |world| async move {
 //!     world.server("front", |_| Router::new().route("/hello", post(async || "welcome")));
 //!     world.agent("agent-1", |process| async move {
 //!         while !process.shutdown().is_requested() {
 //!             let hello = Request::post("http://front/hello").body(wire::empty()).expect("a valid request");
-//!             let _ = process.http().oneshot(hello).await;
+//!             let _ = clock::timeout(&*process.clock(), PATIENCE, process.http().oneshot(hello)).await;
 //!             process.clock().sleep(Duration::from_secs(5)).await;
 //!         }
 //!         0
