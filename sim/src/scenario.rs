@@ -17,7 +17,7 @@ use crate::world::World;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CaseError {
     /// A part of the case does not fit its scenario.
-    #[error("the case's {part} does not fit scenario {scenario}: {why}")]
+    #[error("`{part}` of the case does not fit scenario {scenario}: {why}")]
     Misfit {
         /// `choices`, `parameters`, `workload` or `end_ms`.
         part: &'static str,
@@ -27,7 +27,7 @@ pub enum CaseError {
         why: String,
     },
     /// The plan does not fit the world of its case.
-    #[error("the case's plan does not fit scenario {scenario}: {why}")]
+    #[error("`plan` of the case does not fit scenario {scenario}: {why}")]
     Plan {
         /// The scenario.
         scenario: String,

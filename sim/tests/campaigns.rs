@@ -134,11 +134,11 @@ fn a_case_that_does_not_fit_is_an_error_of_its_giver() {
     let mut case = Toy.generate(0, "upstream");
     case.workload = serde_json::json!({"jobs": "ten"});
     let misfit = trial::run(&Toy, &case, Keep::Digest).expect_err("a text is no number");
-    assert_eq!(misfit.to_string(), "the case's workload does not fit scenario toy-queue: jobs is no number");
+    assert_eq!(misfit.to_string(), "`workload` of the case does not fit scenario toy-queue: jobs is no number");
 
     let endless = squall_sim::case::Case { end_ms: u64::MAX, ..Toy.generate(0, "upstream") };
     let misfit = trial::run(&Toy, &endless, Keep::Digest).expect_err("too long");
-    assert!(misfit.to_string().starts_with("the case's end_ms does not fit scenario toy-queue"), "{misfit}");
+    assert!(misfit.to_string().starts_with("`end_ms` of the case does not fit scenario toy-queue"), "{misfit}");
 
     let mut nowhere = (0..).map(|seed| Toy.generate(seed, "upstream")).find(|case| !case.plan.faults.is_empty());
     let case = nowhere.as_mut().expect("some seed draws a fault");
@@ -239,7 +239,7 @@ fn cases_of_the_past_come_first_and_none_is_left_out_in_silence() {
     assert_eq!(runs.iter().map(|run| run.file.as_deref()).collect::<Vec<_>>(), [Some("a.json"), None, None]);
     assert_eq!((&runs[0].outcome.digest, summary.cases, summary.seeds), (&trial.outcome.digest, 1, 2));
     assert_eq!(summary.coverage.fingerprints["every-job-ends/job"].file.as_deref(), Some("a.json"));
-    let why = "the case's workload does not fit scenario toy-queue: jobs is no number".to_owned();
+    let why = "`workload` of the case does not fit scenario toy-queue: jobs is no number".to_owned();
     assert_eq!(summary.coverage.certain_gaps(), [Gap::LostCase { file: "b.json".to_owned(), why }]);
 
     // The choices are those that are checked, whatever the case was found with.

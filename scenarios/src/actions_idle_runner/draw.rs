@@ -80,7 +80,7 @@ fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
             &[ConflictExtends::Nothing, ConflictExtends::Nothing, ConflictExtends::LiveSession],
         ),
         redelivery: pick(random, &[seconds(60), seconds(61), seconds(120)]),
-        assignment_life: pick(random, &[seconds(60), seconds(120)]),
+        assignment_life: pick(random, &[seconds(30), seconds(60), seconds(120)]),
         lease_life: pick(random, &[seconds(300), seconds(600)]),
         on_lease_expiry: pick(random, &[OnLeaseExpiry::FailJob, OnLeaseExpiry::Requeue]),
         result_rule: pick(random, &[ResultRule::FirstWrite, ResultRule::LastWrite]),
