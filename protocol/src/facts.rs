@@ -234,7 +234,7 @@ pub enum Fact {
     ClientAskedAgain { client: Agent },
     /// A process of a client made a call again that had failed, so many nanoseconds after it had: by trouble of the
     /// transport, by a time-out of its own, or with 429 or 5xx. `told` is the wait in seconds that it was told, if it was;
-    /// `idle` says that no other call of the process ended meanwhile.
+    /// `idle` says that no other call of the process ended meanwhile; one may be under way.
     CallRepeated { client: Agent, call: String, after_ns: u64, told: Option<u64>, idle: bool },
 
     /// A fact of somebody's own.

@@ -72,7 +72,7 @@ choices! {
     on_not_found: OnNotFound {
         /// Believed at once: the configuration is deleted, or the process ends for good.
         upstream DeletesConfiguration,
-        /// Asked again, a minute apart; believed the fifth time in a row.
+        /// Asked again, at least a minute apart; believed the fifth time in a row.
         hardened Confirms,
     }
     because "one wrong not-found deletes the configuration"

@@ -126,7 +126,7 @@ choices! {
     on_not_found: OnNotFound {
         /// Believed at once: the process ends for good.
         upstream Believed,
-        /// Asked again, a minute apart; believed the fifth time in a row.
+        /// Asked again, at least a minute apart; believed the fifth time in a row.
         hardened Confirmed,
     }
     because "one wrong not-found ends the agent"

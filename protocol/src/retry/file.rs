@@ -97,7 +97,11 @@ fn over(preset: &Policy, own: Table, text: &str) -> Result<Policy, FileError> {
 
 fn at(text: &str, error: &toml::de::Error) -> FileError {
     let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-    FileError::At { line, column, why: error.message().trim().replace('\n', ", ") }
+    let why = error.message().trim().replace('\n', ", ");
+    // A preset is no field of a policy, and may stand in for all of them.
+    let why = why.replace("missing field `wait`", "missing field `wait`, or `preset` to start from");
+    let why = why.replace("expected one of `wait`", "expected one of `preset`, `wait`");
+    FileError::At { line, column, why }
 }
 
 /// The line and the column of a byte, from 1.

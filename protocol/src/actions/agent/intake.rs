@@ -92,7 +92,9 @@ impl Intake {
 
     /// Handles a message, and deletes it where that is due at once.
     pub async fn handle(&mut self, message: TaskAgentMessage) -> Handled {
-        tracing::info!("Message '{}' {} received.", message.message_id, message.message_type);
+        let (number, kind) = (message.message_id, &message.message_type);
+        let session = self.session.see(|session| session.as_ref().and_then(|session| session.id)).unwrap_or_default();
+        tracing::info!("Message '{number}' received from session '{session}': {kind}.");
         let ephemeral = self.runner.settings.ephemeral;
         match message.message_type.as_str() {
             message_type::PIPELINE_AGENT_JOB_REQUEST | message_type::RUNNER_JOB_REQUEST => {

@@ -42,7 +42,7 @@ pub use v2::{ACKNOWLEDGE_TIMEOUT, ACQUIRE_PATIENCE, LONGEST_SKIP_WAIT, SKIP_WAIT
 pub use crate::distributed_task::agent::{
     CHANNEL_TIMEOUT, CRASHED, Configuration, CredentialData, Credentials, DELETE_MESSAGE_TIMEOUT, FINISHED_JOB_GRACE,
     FIRST_RENEW_PATIENCE, JOB_TIMEOUT, KEY_FILE, LEASE_MARGIN, Machine, PATIENCE, RENEW_PAUSE, RESULT_CODES,
-    SETTINGS_FILE, SHORTEST_ROUND, SHUTDOWN_LIMIT, STOP_GRACE, Settings, UNREPORTED_CODES,
+    SETTINGS_FILE, SHORTEST_ROUND, SHUTDOWN_LIMIT, Settings, UNREPORTED_CODES, WORKER_STOP_GRACE,
 };
 
 /// The listener process, from its start to its exit code (see [`exit`]). It stops when `shutdown` is requested.

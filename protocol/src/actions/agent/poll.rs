@@ -38,6 +38,16 @@ pub const EMPTY_POLLS_WAIT: Range<Duration> = seconds(15..30);
 const PACE: Duration = Duration::from_secs(1);
 const PACED_WAIT: Range<Duration> = seconds(1..2);
 
+/// What a failed poll says.
+enum Meaning {
+    /// That it may go better the next time.
+    Trouble,
+    /// That there is no such agent, which is to be asked again after this time.
+    ToConfirm(Duration),
+    /// That the listener is to end.
+    End(PollEnd),
+}
+
 /// Why no further message will come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PollEnd {
@@ -163,12 +173,11 @@ impl Listener {
             }
         }
         let busy_anyhow = self.runner.choices.fatal_poll == FatalPoll::KeepsJob && self.dispatcher.is_busy();
-        if let Some((end, wait)) = self.end(&failure) {
-            match wait {
-                Some(wait) => self.runner.line.clock.sleep(wait).await,
-                None if busy_anyhow => {}
-                None => return Err(end),
-            }
+        match self.meaning(&failure) {
+            Meaning::Trouble => {}
+            Meaning::ToConfirm(wait) => self.runner.line.clock.sleep(wait).await,
+            Meaning::End(_) if busy_anyhow => {}
+            Meaning::End(end) => return Err(end),
         }
         *errors += 1;
         if self.sessions.flow() == Flow::V2 && *errors >= ERRORS_LIMIT && !busy_anyhow {
@@ -184,10 +193,9 @@ impl Listener {
         Ok(())
     }
 
-    /// How this failure ends the listener, if it does, and how long to wait instead when it is to be confirmed first.
-    fn end(&mut self, failure: &Failure) -> Option<(PollEnd, Option<Duration>)> {
+    fn meaning(&mut self, failure: &Failure) -> Meaning {
         if is_not_found(failure) {
-            return Some((PollEnd::Gone, self.sessions.ask_again()));
+            return self.sessions.ask_again().map_or(Meaning::End(PollEnd::Gone), Meaning::ToConfirm);
         }
         self.sessions.is_known();
         let fatal = match self.sessions.flow() {
@@ -195,13 +203,12 @@ impl Listener {
             Flow::V2 => PollEnd::NonRetryable,
         };
         if failure.is(key::SESSION_EXPIRED) {
-            return Some((fatal, None));
+            return Meaning::End(fatal);
         }
         if self.runner.choices.on_refusal == OnRefusal::Retried || !is_refusal(failure) {
-            return None;
+            return Meaning::Trouble;
         }
-        let end = if failure.is(key::TOKEN_EXPIRED) { PollEnd::TokenRevoked } else { fatal };
-        Some((end, None))
+        Meaning::End(if failure.is(key::TOKEN_EXPIRED) { PollEnd::TokenRevoked } else { fatal })
     }
 
     fn next_backoff(&self, errors: u32) -> Duration {
@@ -225,7 +232,9 @@ impl Listener {
         let line = &self.runner.line;
         self.empties.count += 1;
         if line.mono().since(self.empties.since) > EMPTY_POLLS_PERIOD {
-            tracing::info!("No message retrieved within last 30 minutes.");
+            let session = self.sessions.current().see(|session| session.as_ref().and_then(|session| session.id));
+            let session = session.unwrap_or_default();
+            tracing::info!("No message retrieved from session '{session}' within last 30 minutes.");
             self.empties = Empties { count: 0, since: line.mono() };
         } else if self.empties.count > EMPTY_POLLS_LIMIT {
             line.sleep_uniform(EMPTY_POLLS_WAIT).await;

@@ -81,7 +81,9 @@ pub(super) struct Acquisitions {
 struct Attempts {
     key: Uuid,
     acquired: Acquired,
+    /// Until when the job is asked for again.
     until: Mono,
+    /// How often it has been asked for: because no answer came, or because its reference came again.
     number: u32,
 }
 
@@ -113,7 +115,8 @@ impl Intake {
                 Some(attempts)
             }
         };
-        // Whoever asks for a job again may have it by now: then the broker waits for no acknowledgement.
+        // A job that is asked for again, or whose reference comes again, may be ours by now: then the broker waits for no
+        // acknowledgement.
         let first = idempotency.is_none_or(|attempts| attempts.number == 1);
         if first && reference.should_acknowledge && self.acknowledge(&reference).await == Acknowledged::Refused {
             return Ok(Taken::Done);

@@ -62,7 +62,10 @@ impl<'a> MessageSession<'a> {
                 OnConflict::V0_8 => CREATION_PAUSE,
                 OnConflict::V0_7 | OnConflict::TakesOver => drawn,
             };
-            tracing::info!("Unable to create message session. Will try again in {} s. {refused}", pause.as_secs());
+            tracing::info!(
+                "Unable to create message session. Will try again in {} seconds. {refused}",
+                pause.as_secs()
+            );
             api.line.clock.sleep(pause).await;
         }
     }

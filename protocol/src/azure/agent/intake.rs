@@ -109,7 +109,9 @@ impl Intake {
 
     /// Handles a message, and deletes it where that is due at once.
     pub async fn handle(&mut self, message: TaskAgentMessage) -> Handled {
-        tracing::info!("Message '{}' {} received.", message.message_id, message.message_type);
+        let (number, kind) = (message.message_id, &message.message_type);
+        let session = self.session_id().unwrap_or_default();
+        tracing::info!("Message '{number}' received from session '{session}': {kind}.");
         match message.message_type.as_str() {
             message_type::PIPELINE_AGENT_JOB_REQUEST => return self.job(message).await,
             message_type::JOB_CANCELLATION => {

@@ -16,7 +16,8 @@ use crate::signal::Watch;
 
 use super::session::{NoSession, Session, Sessions, progressive};
 
-/// Wait after each of the first five failed polls in a row, and after later ones.
+/// Wait after each of the first five failed polls in a row, and after later ones
+/// (`MessageListener.cs:72-98`).
 pub const FIRST_ERRORS_WAIT: Range<Duration> = seconds(15..30);
 /// See [`FIRST_ERRORS_WAIT`].
 pub const LATER_ERRORS_WAIT: Range<Duration> = seconds(30..60);
@@ -34,6 +35,16 @@ const PACED_WAIT: Range<Duration> = seconds(1..2);
 /// A poll says nothing about the agent but its session: Azure's agent has no status.
 pub(super) const NO_STATUS: PollStatus =
     PollStatus { status: None, version: super::VERSION, os: "Linux", architecture: "X64", disable_update: false };
+
+/// What a failed poll says.
+enum Meaning {
+    /// That it may go better the next time.
+    Trouble,
+    /// That there is no such agent, which is to be asked again after this time.
+    ToConfirm(Duration),
+    /// That the listener is to end.
+    End(PollEnd),
+}
 
 /// Why no further message will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +121,12 @@ impl Listener {
                 Err(NoSession::Failure) => {}
             }
         }
-        if let Some((end, wait)) = self.end(&failure) {
-            let keeps_job = self.choices.fatal_poll == FatalPoll::KeepsJob && self.dispatcher.is_busy();
-            match wait {
-                Some(wait) => self.station.line.clock.sleep(wait).await,
-                None if keeps_job => {}
-                None => return Err(end),
-            }
+        let keeps_job = self.choices.fatal_poll == FatalPoll::KeepsJob && self.dispatcher.is_busy();
+        match self.meaning(&failure) {
+            Meaning::Trouble => {}
+            Meaning::ToConfirm(wait) => self.station.line.clock.sleep(wait).await,
+            Meaning::End(_) if keeps_job => {}
+            Meaning::End(end) => return Err(end),
         }
         *errors += 1;
         self.backoff = self.next_backoff(*errors);
@@ -129,20 +139,19 @@ impl Listener {
         Ok(())
     }
 
-    /// How this failure ends the listener, if it does, and how long to wait instead when it is to be confirmed first.
-    fn end(&mut self, failure: &Failure) -> Option<(PollEnd, Option<Duration>)> {
+    fn meaning(&mut self, failure: &Failure) -> Meaning {
         if is_not_found(failure) {
-            return Some((PollEnd::Error, self.sessions.ask_again()));
+            return self.sessions.ask_again().map_or(Meaning::End(PollEnd::Error), Meaning::ToConfirm);
         }
         self.sessions.is_known();
         if failure.is(key::SESSION_EXPIRED) {
-            return Some((PollEnd::Error, None));
+            return Meaning::End(PollEnd::Error);
         }
         if self.choices.on_refusal == OnRefusal::Retried || !is_refusal(failure) {
-            return None;
+            return Meaning::Trouble;
         }
         let revoked = failure.is(key::TOKEN_EXPIRED);
-        Some((if revoked { PollEnd::TokenRevoked } else { PollEnd::Error }, None))
+        Meaning::End(if revoked { PollEnd::TokenRevoked } else { PollEnd::Error })
     }
 
     fn next_backoff(&self, errors: u32) -> Duration {
@@ -174,7 +183,10 @@ pub(super) async fn keep_alive(station: Arc<Station>, session: Watch<Option<Sess
     loop {
         let id = session.until(|session| session.as_ref().map(|session| session.id)).await;
         match station.server.message(id, None, &NO_STATUS).await {
-            Ok(_) => tracing::info!("Sent GetAgentMessage to keep alive agent {}.", station.settings.agent_id),
+            Ok(_) => {
+                let agent = station.settings.agent_id;
+                tracing::info!("Sent GetAgentMessage to keep alive agent {agent}, session '{id}'.");
+            }
             Err(failure) => tracing::info!("Unable to send GetAgentMessage to keep alive agent: {failure}"),
         }
         station.line.clock.sleep(KEEP_ALIVE_PAUSE).await;

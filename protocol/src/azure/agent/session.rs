@@ -25,7 +25,8 @@ pub const CONFLICT_LIMIT: u32 = 8;
 pub const CLOCK_SKEW_LIMIT: u32 = 60;
 /// What the deletion of a session may take.
 pub const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often in a row the repaired agent is told that it does not exist before it believes it, and how far apart.
+/// How often in a row the repaired agent is told that it does not exist before it believes it, and how far apart at
+/// least: the ordinary pause after a failed poll comes on top.
 pub const NOT_FOUND_CONFIRMATIONS: u32 = 5;
 /// See [`NOT_FOUND_CONFIRMATIONS`].
 pub const NOT_FOUND_PAUSE: Duration = Duration::from_secs(60);

@@ -67,6 +67,8 @@ impl Builds {
 
     /// Carries a build out, from the answer that brought it to the report of its worker's end.
     pub(super) async fn do_build(&self, build: BuildInfo) {
+        let (id, seq, attempt) = (&build.build_id, &build.vm_seq_id, build.execute_count.unwrap_or(1));
+        tracing::info!("buildInfo: build {id} vmSeq {seq} executeCount {attempt}");
         if !self.has_room() {
             tracing::warn!("no slot for build {} vmSeq {}", build.build_id, build.vm_seq_id);
             return;
@@ -134,8 +136,13 @@ impl Builds {
 
     /// One attempt, whatever comes of it.
     async fn report(&self, end: &BuildWithStatus) {
-        if let Err(failure) = self.gateway.call(Method::POST, path::FINISH, &[], Some(end), AGENT_TIMEOUT).await {
-            tracing::warn!("send worker build finish failed: {failure}");
+        let BuildWithStatus { build, success, .. } = end;
+        match self.gateway.call(Method::POST, path::FINISH, &[], Some(end), AGENT_TIMEOUT).await {
+            Ok(_) => {
+                let (id, seq) = (&build.build_id, &build.vm_seq_id);
+                tracing::info!("workerBuildFinish done: build {id} vmSeq {seq} success {success}");
+            }
+            Err(failure) => tracing::warn!("send worker build finish failed: {failure}"),
         }
     }
 

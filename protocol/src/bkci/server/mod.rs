@@ -102,7 +102,7 @@ pub enum Refusal {
     #[error("the build did not fail")]
     NotFailed,
     /// It was made already, or it has no jobs.
-    #[error("no new build with jobs")]
+    #[error("there is a build of that name already, or it has no jobs")]
     NotNew,
 }
 

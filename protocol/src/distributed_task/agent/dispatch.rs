@@ -14,7 +14,7 @@ use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::wire::{JobMessage, TaskAgentMessage, TaskResult, message_type, status};
 use crate::signal::Watch;
 
-use super::execute::{self, STOP_GRACE};
+use super::execute::{self, WORKER_STOP_GRACE};
 use super::in_hand::InHand;
 use super::station::Station;
 
@@ -197,7 +197,7 @@ impl Dispatcher {
                 _ => Some(kill_at),
             };
         });
-        tracing::info!("Fired cancellation token for job {}.", dispatch.job.job_id);
+        tracing::info!("Fired cancellation token for job request {}.", dispatch.job.job_id);
     }
 
     /// Ends when nothing of a job is in hand, be it with a worker of a former process.
@@ -244,7 +244,7 @@ impl Dispatcher {
         match self.station.conduct.kill_deadline {
             KillDeadline::OnServerCancelOnly => last.cancel_without_deadline(),
             KillDeadline::Always => {
-                let kill_at = self.station.line.mono() + STOP_GRACE;
+                let kill_at = self.station.line.mono() + WORKER_STOP_GRACE;
                 last.cancel.change(|cancel| {
                     cancel.requested = true;
                     cancel.kill_at = Some(cancel.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));

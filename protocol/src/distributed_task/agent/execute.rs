@@ -23,11 +23,12 @@ use super::pipe::{NewJob, ToWorker};
 
 /// What a message to a worker may take (`GITHUB_ACTIONS_RUNNER_CHANNEL_TIMEOUT`).
 pub const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a worker may take when it is told to end and nothing else says how long.
-pub const STOP_GRACE: Duration = Duration::from_secs(20);
-/// What a worker may take when the server has given its job to somebody else.
+/// What a worker of the repaired design may take when it is told to end and nothing else says how long: less than the 30 s
+/// that the service wrapper leaves to the listener.
+pub const WORKER_STOP_GRACE: Duration = Duration::from_secs(20);
+/// What a worker of the repaired design may take when the server has given its job to somebody else, who may be at work.
 pub const NOT_OURS_GRACE: Duration = Duration::from_secs(5);
-/// What telling a worker of its lease may take before it is left for the next time.
+/// What telling a worker of its lease may take before it is left for the next time. The repaired design's own.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a job to its end.
@@ -106,7 +107,10 @@ impl Execution<'_> {
     /// Upstream catches only time-outs here: everything else leaves the function, and the renewals go on.
     async fn not_started(&self, failure: Failure) -> Result<TaskResult, Failure> {
         match self.dispatcher.station.conduct.dispatch_failure {
-            DispatchFailure::Silent => Err(failure),
+            DispatchFailure::Silent => {
+                self.not_in_hand();
+                Err(failure)
+            }
             DispatchFailure::Reported => {
                 tracing::warn!("The job could not be handed to its worker: {failure}");
                 self.worker_gone().await;
@@ -301,7 +305,7 @@ impl Execution<'_> {
         match (self.dispatcher.station.conduct.kill_deadline, why) {
             (KillDeadline::OnServerCancelOnly, _) => None,
             (KillDeadline::Always, RenewEnd::NotOurs) => Some(NOT_OURS_GRACE),
-            (KillDeadline::Always, _) => Some(STOP_GRACE),
+            (KillDeadline::Always, _) => Some(WORKER_STOP_GRACE),
         }
     }
 

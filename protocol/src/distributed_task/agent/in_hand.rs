@@ -1,9 +1,8 @@
 //! The file that names the job in hand, so that the next process knows of a worker that this one leaves behind, and can
 //! ask it to end.
 //!
-//! The listener writes it, who knows of every extension of the lease, and a worker that has lost its listener: the disk may
-//! have been full before.
-//! It is not synced: a crash of the machine takes the workers with it, and may take the file.
+//! The listener writes it, as it knows of every extension of the lease. A worker that has lost its listener writes it, too:
+//! the disk may have been full before. It is not synced: a crash of the machine takes the workers with it, and may take the file.
 
 use std::time::Duration;
 

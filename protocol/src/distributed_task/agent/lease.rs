@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::conduct::{Fencing, LeaseEnd, NestedRetries, OnRenewFailure};
 use crate::clock::Mono;
+use crate::deadlines::after;
 use crate::distributed_task::client::{self, Reply};
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
@@ -275,11 +276,18 @@ impl Loop {
             self.asked.set(self.station.line.mono());
             match self.once().await {
                 Ok(lease) => {
-                    tracing::info!(
-                        "Successfully renew job {}, valid till {}",
-                        self.dispatch.job.job_id,
-                        lease.locked_until
-                    );
+                    let (job, until) = (&self.dispatch.job, lease.locked_until);
+                    match self.target {
+                        Target::RunService(_) => {
+                            tracing::info!("Successfully renew job {}, job is valid till {until}", job.job_id);
+                        }
+                        Target::Pool => {
+                            tracing::info!(
+                                "Successfully renew job request {}, job is valid till {until}",
+                                job.request_id
+                            );
+                        }
+                    }
                     self.granted(lease);
                     if errors > 0 {
                         errors = 0;
@@ -322,7 +330,7 @@ impl Loop {
             return Some(RenewEnd::Faulted(Failure::NullReference));
         }
         if self.station.conduct.lease_end == LeaseEnd::FiveMinutesPast
-            && lease.locked_until + LEASE_OVERTIME <= line.clock.wall()
+            && after(lease.locked_until, LEASE_OVERTIME) <= line.clock.wall()
         {
             return Some(RenewEnd::Lost);
         }

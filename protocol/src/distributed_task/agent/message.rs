@@ -1,5 +1,6 @@
 //! Messages of the pool: reading them, deleting them, and the cursor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,13 +42,13 @@ pub fn decrypted(message: TaskAgentMessage, key: Option<&SessionKey>) -> Result<
 #[derive(Clone, Debug)]
 pub struct Cursor {
     last: Watch<Option<i64>>,
-    /// The last message whose job was not ours, and the attempt at it.
-    disowned: Watch<Option<(i64, u32)>>,
+    /// The messages whose jobs were not ours, and the attempts at these.
+    disowned: Watch<BTreeMap<i64, u32>>,
 }
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self { last: Watch::new(None), disowned: Watch::new(None) }
+        Self { last: Watch::new(None), disowned: Watch::new(BTreeMap::new()) }
     }
 }
 
@@ -65,19 +66,19 @@ impl Cursor {
     /// A message came to nothing: it is to be seen again, where that is the choice.
     pub fn undo(&self, choice: conduct::Cursor, message: i64) {
         if choice == conduct::Cursor::AdvancesOnDispatch {
-            self.last.change(|last| *last = last.map(|last| last.min(message - 1)));
+            self.last.change(|last| *last = last.map(|last| last.min(message.saturating_sub(1))));
         }
     }
 
     /// An attempt that a message brought is not ours, or no longer. The pool may use its number for the next one: so it is
     /// to be seen again, and deleted only if it brings the same once more. Returns whether it is left alone.
     pub fn disown(&self, choice: conduct::Cursor, message: i64, attempt: u32) -> bool {
-        let before = self.disowned.change(|disowned| disowned.replace((message, attempt)));
-        let again = choice == conduct::Cursor::AdvancesOnReceipt || before == Some((message, attempt));
-        if !again {
+        let before = self.disowned.change(|disowned| disowned.insert(message, attempt));
+        let left_alone = choice == conduct::Cursor::AdvancesOnDispatch && before != Some(attempt);
+        if left_alone {
             self.undo(choice, message);
         }
-        !again
+        left_alone
     }
 }
 
@@ -125,7 +126,7 @@ impl Station {
                     true
                 }
             };
-            if let (false, false, Some(session)) = (stays, at_once, session) {
+            if let Some(session) = session.filter(|_| !stays && !at_once) {
                 station.delete_message(session, message).await;
             }
         });

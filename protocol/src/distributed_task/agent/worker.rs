@@ -23,7 +23,7 @@ use crate::workers::{Parent, Work};
 use super::Machine;
 use super::complete::{PATIENCE, Report};
 use super::dispatch::ORPHAN_LOOK;
-use super::execute::{RESULT_CODES, STOP_GRACE, UNREPORTED_CODES};
+use super::execute::{RESULT_CODES, UNREPORTED_CODES, WORKER_STOP_GRACE};
 use super::in_hand::{InHand, Recorded};
 use super::lease::{KILL_MARGIN, LEASE_MARGIN, LONGEST_LEASE};
 use super::pipe::{NewJob, ToWorker};
@@ -32,8 +32,8 @@ use super::station::run_service_of;
 /// How long a worker waits for its job (`Worker.cs`).
 pub const JOB_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a worker goes on reporting that was told to end: less than [`STOP_GRACE`], which its listener leaves it.
-const REPORT_GRACE: Duration = STOP_GRACE.saturating_sub(Duration::from_secs(5));
+/// How long a worker goes on reporting that was told to end: less than [`WORKER_STOP_GRACE`], which its listener leaves it.
+const REPORT_GRACE: Duration = WORKER_STOP_GRACE.saturating_sub(Duration::from_secs(5));
 
 /// The exit code of a worker that ended by an exception.
 pub const CRASHED: i32 = 1;
@@ -225,8 +225,11 @@ impl Process {
             future::pending::<()>().await;
         }
         told.cancelled.is(|cancelled| *cancelled).await;
+        let asked = self.line.mono();
         result.is(Option::is_some).await;
-        self.line.clock.sleep(REPORT_GRACE).await;
+        // Who is still alive after that time has been left more of it.
+        let left = REPORT_GRACE.checked_sub(self.line.mono().since(asked)).unwrap_or(REPORT_GRACE);
+        self.line.clock.sleep(left).await;
     }
 
     async fn must_end_for_next_process(&self, told: &Told) {

@@ -15,7 +15,7 @@ use super::parameters::{
     Broker, BusyStatus, Encryption, Flow, IdlessDelete, Lifetime, Registered, Registration, Removal, SessionDelete,
 };
 use super::poll::Delivered;
-use super::state::{Agent, AgentId, JobNumber, NO_JOB, Overlooked, Phase, Reported, Standing, State, Subject};
+use super::state::{Agent, AgentId, JobNumber, NO_JOB, Overlooked, Phase, Reported, Shown, Standing, State, Subject};
 use crate::deadlines::after;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
@@ -28,7 +28,7 @@ use crate::http::Receipt;
 use crate::queue::MessageQueue;
 use crate::session::{Conflict, Creation, Opened, Session};
 
-/// Where the numbers of messages begin of a broker that is apart.
+/// Where a broker that is apart begins to number its messages: beyond all that a pool reaches.
 const BROKER_NUMBERS: i64 = 1 << 40;
 /// How long such a broker takes to learn of a job that a runner brings along from the pool: a guess.
 const UNAWARE: Duration = Duration::from_secs(300);
@@ -57,10 +57,10 @@ impl State {
             reported: Reported::Online,
             engaged: BTreeSet::new(),
             overlooked: Vec::new(),
-            brings_job: false,
+            brings_job: None,
             idle_since: None,
             idle_before: 0,
-            shown: (false, false),
+            shown: Shown::default(),
             wake: Arc::new(Event::new()),
         };
         self.pools.insert(pool);
@@ -80,7 +80,7 @@ impl State {
 
     /// An agent as others see it.
     pub(super) fn agent_body(&self, agent: &Agent) -> TaskAgent {
-        let online = self.sessions.of(&agent.id).is_some();
+        let online = agent.is_in_pool() && self.sessions.of(&agent.id).is_some();
         let labels = agent.labels.iter().zip(1..);
         let mut properties = BTreeMap::new();
         if agent.flow == Flow::V2 {
@@ -177,7 +177,7 @@ impl State {
         speaks: Flow,
         now: Timestamp,
     ) -> Result<TaskAgentSession, Failure> {
-        let agent = self.agents.get(&id).filter(|agent| agent.is_known()).ok_or(Failure::AgentNotFound)?;
+        let agent = self.agents.get(&id).filter(|agent| agent.is_in_pool()).ok_or(Failure::AgentNotFound)?;
         let name = agent.name.clone();
         if asked.agent.id != id && asked.agent.id != 0 {
             return Err(Failure::AccessDenied("The session is for another agent."));
@@ -209,7 +209,7 @@ impl State {
         self.pool_served_by = flow;
         let unseen = (self.parameters.broker, self.parameters.busy_status) == (Broker::Apart, BusyStatus::Ignored);
         for agent in self.agents.values_mut().filter(|agent| agent.flow == Flow::V1) {
-            agent.brings_job = flow == Flow::V2 && unseen && !agent.engaged.is_empty();
+            agent.brings_job = agent.engaged.first().copied().filter(|_| flow == Flow::V2 && unseen);
         }
     }
 
@@ -223,9 +223,11 @@ impl State {
     pub(super) fn heard_by(&mut self, id: AgentId, flow: Flow, now: Timestamp) {
         let Some(agent) = self.agents.get_mut(&id) else { return };
         agent.speaks = flow;
-        if flow == Flow::V2 && std::mem::take(&mut agent.brings_job) {
-            let until = after(now, UNAWARE);
-            agent.overlooked.push(Overlooked { jobs: 1, until, on_effect: OnEffect::untold() });
+        if flow == Flow::V2
+            && let Some(brought) = agent.brings_job.take()
+        {
+            let (until, on_effect) = (after(now, UNAWARE), OnEffect::untold());
+            agent.overlooked.push(Overlooked { jobs: 1, until, while_it_has: Some(brought), on_effect });
             self.agent_changed(id, now);
         }
     }
@@ -391,7 +393,7 @@ impl State {
 
     /// May an agent that counts among the idle ones be given a job?
     pub(super) fn is_free(&self, id: AgentId, now: Timestamp) -> bool {
-        self.agents.get(&id).is_some_and(|agent| agent.shown == (true, false) || agent.is_overlooked(now))
+        self.agents.get(&id).is_some_and(|agent| agent.shown.is_idle() || agent.is_overlooked(now))
     }
 
     /// Shows an agent as it now is, and gives it work if it is idle.
@@ -400,7 +402,7 @@ impl State {
         let State { agents, idle, idle_counter, parameters, ledger, .. } = self;
         let Some(agent) = agents.get_mut(&id) else { return };
         // Whoever is out of the pool is not in its list, whatever session is left of him.
-        let online = has_session && agent.is_known();
+        let online = has_session && agent.is_in_pool();
         let says_busy = agent.reported == Reported::Busy && parameters.busy_status == BusyStatus::Counts;
         let busy = !agent.engaged.is_empty() || says_busy;
         let idle_enough = !busy || agent.is_overlooked(now);
@@ -419,8 +421,9 @@ impl State {
             }
             _ => {}
         }
-        if agent.shown != (online, busy) {
-            agent.shown = (online, busy);
+        let shown = Shown { online, busy };
+        if agent.shown != shown {
+            agent.shown = shown;
             ledger.record(Fact::AgentShown { agent: agent.name.clone(), online, busy });
         }
         if free {
@@ -430,19 +433,19 @@ impl State {
 }
 
 impl Agent {
-    /// May it open a session?
-    fn is_known(&self) -> bool {
+    /// Does its pool still count it, show it and give it a session?
+    pub(super) fn is_in_pool(&self) -> bool {
         matches!(self.standing, Standing::Member | Standing::HasItsJob)
     }
 
     /// Is it given a job now although it has one?
     fn is_overlooked(&self, now: Timestamp) -> bool {
-        self.overlooked.iter().any(|overlooked| overlooked.jobs > 0 && now < overlooked.until)
+        self.overlooked.iter().any(|overlooked| overlooked.counts(&self.engaged, now))
     }
 
     /// It was offered a job although it has one.
     pub(super) fn was_overlooked(&mut self, now: Timestamp) {
-        let counting = self.overlooked.iter_mut().find(|overlooked| overlooked.jobs > 0 && now < overlooked.until);
+        let counting = self.overlooked.iter_mut().find(|overlooked| overlooked.counts(&self.engaged, now));
         if let Some(overlooked) = counting {
             overlooked.jobs -= 1;
             overlooked.on_effect.tell();
@@ -452,6 +455,18 @@ impl Agent {
     /// The journal's name of a message in its queue.
     pub(super) fn message(&self, number: i64) -> facts::Message {
         format!("{}/{number}", self.name).into()
+    }
+}
+
+impl Shown {
+    fn is_idle(self) -> bool {
+        self.online && !self.busy
+    }
+}
+
+impl Overlooked {
+    fn counts(&self, engaged: &BTreeSet<JobNumber>, now: Timestamp) -> bool {
+        self.jobs > 0 && now < self.until && self.while_it_has.is_none_or(|job| engaged.contains(&job))
     }
 }
 

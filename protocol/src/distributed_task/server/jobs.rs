@@ -88,7 +88,8 @@ impl State {
         let (name, attempt) = (job.name.clone(), job.attempt);
         let lapsed = job.lapsed.take().filter(|(whose, _)| *whose == id).map(|(_, message)| message);
         // A cursor that has seen a later message would hide it.
-        let number_before = lapsed.filter(|number| self.agents.get(&id).is_some_and(|a| a.queue.is_last(*number)));
+        let is_last = |message: &i64| self.agents.get(&id).is_some_and(|agent| agent.queue.is_last(*message));
+        let number_before = lapsed.filter(is_last);
         self.requests.insert(request, (number, attempt));
         let until = after(now, self.parameters.assignment_life);
         self.offers.set(number, until);
@@ -157,8 +158,7 @@ impl State {
         request: &str,
         now: Timestamp,
     ) -> Result<(JobNumber, JobMessage), Failure> {
-        let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
-        let (number, attempt) = known.ok_or_else(|| Failure::JobNotFound(request.into()))?;
+        let (number, attempt) = self.request(request).ok_or_else(|| Failure::JobNotFound(request.into()))?;
         let job = &self.jobs[&number];
         match job.phase {
             Phase::Closed(TaskResult::Canceled) => Err(Failure::Unprocessable(request.into())),
@@ -178,14 +178,18 @@ impl State {
         }
     }
 
+    /// The job and the attempt that a text names.
+    fn request(&self, text: &str) -> Option<(JobNumber, u32)> {
+        self.requests.get(&text.parse().ok()?).copied()
+    }
+
     fn acquires_again(&self) -> bool {
         self.policy.acquire == Acquire::Idempotent || self.parameters.acquire_replay == AcquireReplay::SameAnswer
     }
 
     /// The job of an offer, without taking it: what V1 clients may ask for by the message's name.
     pub(super) fn offered_job(&mut self, id: AgentId, request: &str, now: Timestamp) -> Result<JobMessage, Failure> {
-        let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
-        let (number, attempt) = known.ok_or_else(|| Failure::JobNotFound(request.into()))?;
+        let (number, attempt) = self.request(request).ok_or_else(|| Failure::JobNotFound(request.into()))?;
         let job = &self.jobs[&number];
         match job.phase {
             Phase::Offered(whose) | Phase::Leased(whose) if whose == id && job.attempt == attempt => {
@@ -226,8 +230,7 @@ impl State {
     /// acknowledged: that the runner does by acquiring the job.
     pub(super) fn confirm(&mut self, id: AgentId, request: &str) -> Result<(), Failure> {
         let missing = || Failure::NothingToAcknowledge(request.into());
-        let known = request.parse::<Uuid>().ok().and_then(|request| self.requests.get(&request).copied());
-        let (number, attempt) = known.ok_or_else(missing)?;
+        let (number, attempt) = self.request(request).ok_or_else(missing)?;
         let job = &self.jobs[&number];
         if job.phase != Phase::Offered(id) || job.attempt != attempt {
             return Err(missing());
@@ -359,14 +362,16 @@ impl State {
         if self.leases.revoke(&number).is_some() {
             self.record(Fact::LeaseReleased { job: name, attempt });
         }
-        // Nothing is left to be done about it.
+        // Nothing is left to be done about what its agent was told.
         match phase {
-            Phase::Offered(id) => self.handled(id, offered_by),
-            Phase::Leased(id) => cancelled_by.into_iter().for_each(|message| self.handled(id, message)),
-            Phase::Queued | Phase::Closed(_) => {}
-        }
-        match phase {
-            Phase::Offered(id) | Phase::Leased(id) => self.disengage(number, id, now),
+            Phase::Offered(id) => {
+                self.handled(id, offered_by);
+                self.disengage(number, id, now);
+            }
+            Phase::Leased(id) => {
+                cancelled_by.into_iter().for_each(|message| self.handled(id, message));
+                self.disengage(number, id, now);
+            }
             Phase::Queued => {
                 let pool = self.jobs[&number].spec.pool;
                 self.waiting.entry(pool).or_default().remove(&number);
@@ -432,17 +437,20 @@ impl State {
         self.assign(pool, now);
     }
 
-    /// Somebody asks for the end of a job. One that no agent has ends at once; an agent is told.
+    /// Somebody asks for the end of a job. One that no agent has ends at once; an agent is told. Where that is not in the
+    /// pool any more, the job ends with its lease at the latest.
     pub(super) fn cancel(&mut self, number: JobNumber, now: Timestamp) -> Result<(), Failure> {
         let State { jobs, agents, .. } = self;
         let job = jobs.get_mut(&number).ok_or_else(|| Failure::JobNotFound(number.to_string()))?;
-        // There is nobody to tell, and the lease is all that is known.
-        let is_out = |id: &AgentId| agents.get(id).is_none_or(|agent| agent.standing == Standing::Gone);
-        let untold = matches!(&job.phase, Phase::Leased(id) if is_out(id));
-        if job.cancel_requested || untold || matches!(job.phase, Phase::Closed(_)) {
+        if job.cancel_requested || matches!(job.phase, Phase::Closed(_)) {
             return Ok(());
         }
         job.cancel_requested = true;
+        let is_out = |id: &AgentId| agents.get(id).is_none_or(|agent| agent.standing == Standing::Gone);
+        if matches!(&job.phase, Phase::Leased(id) if is_out(id)) {
+            // There is nobody who could be late to heed it.
+            return Ok(());
+        }
         let (name, attempt, phase, job_id) = (job.name.clone(), job.attempt, job.phase, job.id);
         self.record(Fact::JobCancelRequested { job: name.clone() });
         match phase {

@@ -140,8 +140,8 @@ impl Server {
         self.with(|state, now| state.deregister(agent_id, now)).map_err(|_| UnknownName::Agent)
     }
 
-    /// Takes an agent out of its pool, as its owner does who no longer wants it: as [`Parameters::removal`] says if it has
-    /// a job, which it may end. Once it is out, the pool does not know it when it polls.
+    /// Takes an agent out of its pool, as an owner does who no longer wants it. If it has a job, [`Parameters::removal`]
+    /// says when it leaves; either way it may finish that job. Once it is out, the pool does not know it when it polls.
     ///
     /// # Errors
     /// [`UnknownName::Agent`].
@@ -202,7 +202,7 @@ impl Server {
         self.with(|state, now| {
             let agent = state.agents.get_mut(&agent_id).ok_or(UnknownName::Agent)?;
             let until = crate::deadlines::after(now, lasting);
-            agent.overlooked.push(Overlooked { jobs, until, on_effect });
+            agent.overlooked.push(Overlooked { jobs, until, while_it_has: None, on_effect });
             state.agent_changed(agent_id, now);
             Ok(())
         })

@@ -106,19 +106,23 @@ pub enum LapsedOffer {
     /// It is withdrawn. The next one is a message of its own, whoever gets it.
     #[default]
     Withdrawn,
-    /// It is withdrawn. But if the next one is to the same agent, it has the same number, unless the agent deleted it.
+    /// It is withdrawn. But if the next one is to the same agent, it has the same number, unless the agent deleted it or
+    /// has been sent a later message, which its cursor may have seen.
     SameNumber,
 }
 
-/// Can an agent be taken out of its pool while it has a job?
+/// When does an agent that has a job leave its pool, out of which its owner takes it ([`Server::dismiss`])? To delete its
+/// registration is another thing, and done at once.
+///
+/// [`Server::dismiss`]: super::Server::dismiss
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Removal {
     /// It is given no other, and removed when that one is over (`TaskAgentJobStillRunningException`).
     #[default]
     WaitsForJob,
-    /// Yes: the pool knows it no more, and the job's lease is all that is left. But an agent that is being told to end its
-    /// job is left until then.
+    /// At once: the pool knows it no more, and the job's lease is all that is left. But an agent that is being told to end
+    /// its job is left in the pool until it has ended it.
     AtOnce,
 }
 
@@ -197,7 +201,7 @@ pub struct Parameters {
     pub redelivery: Duration,
     /// When the broker hands a cancellation out again; actions/runner#4569 saw several a second.
     pub cancel_redelivery: Duration,
-    /// How long an offered job waits to be taken before it is offered anew.
+    /// How long an offered job waits to be taken before it is offered anew. Sources do not say.
     pub assignment_life: Duration,
     /// Life of a job's lease: ten minutes in logs since 2021, five before.
     pub lease_life: Duration,
@@ -218,13 +222,15 @@ pub struct Parameters {
     pub broker: Broker,
     /// Does the broker ask for an acknowledgement of job messages?
     pub should_acknowledge: bool,
-    /// How long a cancelled job may take to end by itself; goes with the cancellation.
+    /// How long a cancelled job may take to end by itself; goes with the cancellation. Five minutes unless a workflow says
+    /// something else.
     pub cancel_timeout: Duration,
     /// Life of an agent's token: about 50 min (azure-pipelines-agent#1737).
     pub token_life: Duration,
-    /// Life of a job's token.
+    /// Life of a job's token. Sources do not say; longer than any job here.
     pub job_token_life: Duration,
-    /// By how much an agent's clock may differ when it asks for a token.
+    /// By how much an agent's clock may differ when it asks for a token. Sources do not say; five minutes are customary for
+    /// JWT.
     pub assertion_skew: Duration,
     /// How a refused registration is worded.
     pub refusal: RefusalCode,

@@ -54,8 +54,8 @@ impl Server {
                 id: agent.id,
                 name: agent.name.to_string(),
                 pool: agent.pool,
-                online: agent.shown.0,
-                busy: agent.shown.1,
+                online: agent.shown.online,
+                busy: agent.shown.busy,
                 session: state.sessions.of(&agent.id).map(|session| session.id),
                 messages: agent.queue.iter().count(),
             });

@@ -61,8 +61,8 @@ pub(super) enum Standing {
     Member,
     /// It has its last job: it is ephemeral, or to leave the pool.
     HasItsJob,
-    /// It is ephemeral, and the job that it was assigned is lost to it. The broker goes on holding its polls, and has
-    /// nothing to say (actions/runner#4617).
+    /// It is ephemeral, and the job that it was assigned is lost to it. The broker goes on holding its polls, has nothing
+    /// to say (actions/runner#4617), and opens no other session for it.
     LostItsJob,
     /// The pool knows it no more.
     Gone,
@@ -91,22 +91,31 @@ pub(super) struct Agent {
     pub(super) engaged: BTreeSet<JobNumber>,
     /// How often the pool overlooks what it has.
     pub(super) overlooked: Vec<Overlooked>,
-    /// Will a broker that is apart see it without the job that it has from the pool?
-    pub(super) brings_job: bool,
+    /// The job from the pool without which a broker that is apart will see it.
+    pub(super) brings_job: Option<JobNumber>,
     /// Its place among the idle ones.
     pub(super) idle_since: Option<u64>,
     /// The last place that it had there.
     pub(super) idle_before: u64,
-    /// Online and busy, as last shown.
-    pub(super) shown: (bool, bool),
+    /// As what it was shown last.
+    pub(super) shown: Shown,
     /// Wakes its polls.
     pub(super) wake: Arc<Event>,
+}
+
+/// As what an agent is shown to those who look at its pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) online: bool,
+    pub(super) busy: bool,
 }
 
 /// The pool offers an agent so many jobs, until then, as if it had none.
 pub(super) struct Overlooked {
     pub(super) jobs: u32,
     pub(super) until: Timestamp,
+    /// Only as long as it has this one, if one is named.
+    pub(super) while_it_has: Option<JobNumber>,
     /// Hears of each of these offers.
     pub(super) on_effect: OnEffect,
 }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::jobs::Caller;
 use super::parameters::{Encryption, Flow, Lifetime, Registration};
 use super::poll::{answered, session};
-use super::state::{AgentId, JobNumber, State, Subject, presented};
+use super::state::{Agent, AgentId, JobNumber, Standing, State, Subject, presented};
 use super::{Server, answer};
 use crate::distributed_task::wire::{
     IDEMPOTENCY_KEY, LOCK_TOKEN, TaskAgent, TaskAgentJobRequest, TaskAgentSession, TaskResult, WrappedList, locations,
@@ -192,10 +192,9 @@ async fn list_agents(Store(server): Store<Server>, call: Call) -> Response {
         state.caller(&call, now)?;
         let pool = state.pool(&call)?;
         let named = call.query("agentName");
-        let wanted = state
-            .agents
-            .values()
-            .filter(|agent| agent.pool == pool && named.is_none_or(|named| agent.name.0.eq_ignore_ascii_case(named)));
+        let is_named = |agent: &Agent| named.is_none_or(|named| agent.name.0.eq_ignore_ascii_case(named));
+        let members = state.agents.values().filter(|agent| agent.pool == pool && agent.is_in_pool());
+        let wanted = members.filter(|agent| is_named(agent));
         Ok(wanted.map(|agent| state.agent_body(agent)).collect::<Vec<_>>())
     });
     answer(server.vss(), agents.map(|agents| ok(&WrappedList::from(agents))))
@@ -206,7 +205,7 @@ fn addressed(state: &State, call: &Call) -> Result<AgentId, Failure> {
     let pool = state.pool(call)?;
     let id = call.number("agentId").ok_or(Failure::OutOfRange("agentId"))?;
     match state.agents.get(&id) {
-        Some(agent) if agent.pool == pool => Ok(id),
+        Some(agent) if agent.pool == pool && agent.standing != Standing::Gone => Ok(id),
         _ => Err(Failure::AgentNotFound),
     }
 }

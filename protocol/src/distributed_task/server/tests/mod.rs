@@ -285,6 +285,7 @@ impl Bench {
 
 const SESSIONS: &str = "/tenant/_apis/distributedtask/pools/1/sessions";
 const MESSAGES: &str = "/tenant/_apis/distributedtask/pools/1/messages";
+const AGENTS: &str = "/tenant/_apis/distributedtask/pools/1/agents";
 const REQUESTS: &str = "/tenant/_apis/distributedtask/pools/1/jobrequests";
 
 fn session_of(member: &Member, owner: &str) -> Value {

@@ -1,7 +1,6 @@
 //! Agents that get no more work: ephemeral ones, and those that are taken out of their pool.
 
 use super::*;
-use crate::http::Receipt;
 
 impl Bench {
     fn dismissed(&self) -> usize {
@@ -15,14 +14,6 @@ impl Bench {
             self.clock.advance(50);
         };
         futures_util::join!(self.get(&path, &member.token), wait).0
-    }
-
-    /// The facts that become true when the answer to an acquirejob has arrived.
-    async fn acquire_receipt(&self, member: &Member, reference: &Value) -> (StatusCode, Vec<Fact>) {
-        let asked = json!({"jobMessageId": reference["runner_request_id"]}).to_string();
-        let request = Request::post("/run/acquirejob").header("authorization", format!("Bearer {}", member.token));
-        let answer = self.router.clone().oneshot(request.body(Body::from(asked)).unwrap()).await.unwrap();
-        (answer.status(), answer.extensions().get::<Receipt>().map(|receipt| receipt.0.clone()).unwrap_or_default())
     }
 }
 
@@ -57,16 +48,16 @@ async fn an_ephemeral_agent_that_lost_its_job_polls_in_vain() {
     let (other, other_session) = bench.v2("bb").await;
     bench.clock.advance(120);
     bench.reference(&other, other_session).await;
-    let (status, receipt) = bench.acquire_receipt(&member, &reference).await;
-    assert_eq!(status, StatusCode::CONFLICT);
-    assert_eq!(receipt, [Fact::AgentDismissed { agent: "a".into() }]);
+    let refused = bench.acquire(&member, &reference).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.arrived, [Fact::AgentDismissed { agent: "a".into() }]);
     bench.queue("k");
     bench.polled(&member, session).await.expect(202);
     assert_eq!(bench.phase(1), "queued");
     bench.open_v2(&member).await.expect_broker_error(404, "RunnerNotFound");
     // Whoever is there to stay is only told that the job is not his.
-    let (status, receipt) = bench.acquire_receipt(&other, &reference).await;
-    assert_eq!((status, receipt), (StatusCode::CONFLICT, vec![]));
+    let refused = bench.acquire(&other, &reference).await;
+    assert_eq!((refused.status, refused.arrived), (StatusCode::CONFLICT, vec![]));
 }
 
 #[tokio::test]
@@ -88,10 +79,49 @@ async fn an_agent_that_is_taken_out_of_its_pool_may_end_what_it_has() {
     let token = job["resources"]["endpoints"][0]["authorization"]["parameters"]["AccessToken"].as_str().unwrap();
     let names = json!({"planId": job["plan"]["planId"], "jobId": job["jobId"]});
     bench.post("/run/renewjob", token, names).await.expect(200);
-    // Nobody can tell it to end.
-    bench.server.cancel_job("j").unwrap();
-    assert_eq!(bench.count(|fact| matches!(fact, Fact::JobCancelRequested { .. })), 0);
     assert!(bench.server.dismiss(99).is_err());
+}
+
+#[tokio::test]
+async fn what_an_agent_outside_its_pool_has_ends_with_its_lease_or_by_its_report() {
+    for (asked_for_its_end, phase) in [(false, "queued"), (true, "closed")] {
+        let bench = Bench::new(Policy::upstream(), |parameters| {
+            (parameters.removal, parameters.on_lease_expiry) = (Removal::AtOnce, OnLeaseExpiry::Requeue);
+        });
+        let (busy, session) = bench.v1("a").await;
+        let (other, _) = bench.v1("bb").await;
+        bench.queue("j");
+        bench.queue("k");
+        bench.get(&format!("{MESSAGES}?sessionId={session}"), &busy.token).await.expect(200);
+        let renew = async |member: &Member, request: i64| {
+            let path = format!("{REQUESTS}/{request}?lockToken={}", Uuid::nil());
+            bench.call(Method::PATCH, &path, &member.token, json!({"requestId": request}).to_string()).await
+        };
+        renew(&busy, 1).await.expect(200);
+        renew(&other, 2).await.expect(200);
+        for member in [&busy, &other] {
+            bench.server.dismiss(member.is.agent_id).unwrap();
+        }
+        // They are seen no more, but may go on and report.
+        bench
+            .get(&format!("{MESSAGES}?sessionId={session}"), &busy.token)
+            .await
+            .expect_error(404, "TaskAgentNotFoundException");
+        assert_eq!(bench.get(AGENTS, &busy.token).await.expect(200)["count"], 0);
+        bench
+            .get(&format!("{AGENTS}/{}", other.is.agent_id), &other.token)
+            .await
+            .expect_error(404, "TaskAgentNotFoundException");
+        renew(&busy, 1).await.expect(200);
+        bench.delete(&format!("{REQUESTS}/2?result=succeeded"), &other.token).await.expect(204);
+        if asked_for_its_end {
+            bench.server.cancel_job("j").unwrap();
+        }
+        // There is nobody who could be late to heed it.
+        assert_eq!(bench.count(|fact| matches!(fact, Fact::JobCancelRequested { .. })), 0);
+        bench.clock.advance(600);
+        assert_eq!((bench.phase(0), bench.phase(1)), (phase, "closed"));
+    }
 }
 
 #[tokio::test]
@@ -111,21 +141,36 @@ async fn an_agent_with_a_job_may_be_removed_only_after_it() {
 
 #[tokio::test]
 async fn a_lapsed_offer_may_be_made_again_by_its_number() {
-    for (lapsed_offer, deleted, numbers) in [
-        (LapsedOffer::Withdrawn, false, [1, 2]),
-        (LapsedOffer::SameNumber, false, [1, 1]),
-        (LapsedOffer::SameNumber, true, [1, 2]),
+    enum Meanwhile {
+        Nothing,
+        Deleted,
+        Update,
+    }
+    for (lapsed_offer, meanwhile, numbers) in [
+        (LapsedOffer::Withdrawn, Meanwhile::Nothing, [1, 2]),
+        (LapsedOffer::SameNumber, Meanwhile::Nothing, [1, 1]),
+        (LapsedOffer::SameNumber, Meanwhile::Deleted, [1, 2]),
+        (LapsedOffer::SameNumber, Meanwhile::Update, [1, 3]),
     ] {
         let bench = Bench::new(Policy::upstream(), |parameters| parameters.lapsed_offer = lapsed_offer);
         let (member, session) = bench.v1("a").await;
         bench.queue("j");
         let path = format!("{MESSAGES}?sessionId={session}");
         let first = bench.get(&path, &member.token).await.expect(200);
-        if deleted {
-            bench.delete(&format!("{MESSAGES}/1?sessionId={session}"), &member.token).await.expect(204);
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::Deleted => {
+                bench.delete(&format!("{MESSAGES}/1?sessionId={session}"), &member.token).await.expect(204);
+            }
+            // A cursor may have seen it.
+            Meanwhile::Update => bench.server.update_agent(member.is.agent_id, "4.0.0").unwrap(),
         }
         bench.clock.advance(120);
-        let second = bench.get(&path, &member.token).await.expect(200);
+        let mut second = bench.get(&path, &member.token).await.expect(200);
+        while second["messageType"] == "AgentRefresh" {
+            second =
+                bench.get(&format!("{path}&lastMessageId={}", second["messageId"]), &member.token).await.expect(200);
+        }
         assert_eq!([&first["messageId"], &second["messageId"]].map(|number| number.as_i64().unwrap()), numbers);
         let body: Value = serde_json::from_str(second["body"].as_str().unwrap()).unwrap();
         assert_eq!(body["variables"]["system.jobAttempt"]["value"], "2");
