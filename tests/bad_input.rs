@@ -34,13 +34,17 @@ fn commands() {
     refused(&["frobnicate"], "frobnicate", "list, explore, bugs, replay, merge, serve, lab and init");
     refused(&[], "no command", "list, explore, bugs, replay, merge, serve, lab and init");
     refused(&["explore", "--frob"], "--frob", "unexpected");
+    refused(&["lab"], "no command", "compare, fuzz, region and schema");
+    refused(&["lab", "frobnicate"], "frobnicate", "compare, fuzz, region and schema");
 }
 
 #[test]
 fn scenarios_variants_and_formats() {
     refused(&["explore", "nope"], "\"nope\"", SCENARIO);
     refused(&["replay", "nope", "1"], "\"nope\"", SCENARIO);
-    refused(&["explore", SCENARIO, "--variant", "nope"], "no variant of it is called \"nope\"", "`squall list` names");
+    refused(&["replay", "nope"], "neither a case file nor a scenario", SCENARIO);
+    refused(&["replay", "case.json", "3"], "case.json", "leave the seed 3 out");
+    refused(&["explore", SCENARIO, "--variant", "nope"], "has no variant \"nope\"", "`squall list` names");
     refused(&["replay", SCENARIO, "1", "--variant", "nope"], "\"nope\"", "upstream, hardened and its bugs");
     refused(&["explore", "--format", "xml"], "'xml'", "text, json, github, junit");
     refused(&["list", "--format", "xml"], "'xml'", "text, json");

@@ -32,6 +32,11 @@ pub trait Serve: Send + Sync {
         &[]
     }
 
+    /// Names and summaries of the invariants that judge what is served, and nothing that is simulated.
+    fn own_invariants(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
     /// Makes the server, with an agent that is registered with a fresh key, and jobs in its queue.
     ///
     /// # Errors

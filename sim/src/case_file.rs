@@ -18,7 +18,7 @@ pub enum CaseFileError {
         line: usize,
     },
     /// The text is something else.
-    #[error("it is not JSON: {why}; a case file is one JSON object, as `squall replay --format json` shows one")]
+    #[error("it is not JSON: {why}; a case file is one JSON object, as `squall replay --format case` prints one")]
     NotJson {
         /// What is wrong, and where.
         why: String,

@@ -213,7 +213,8 @@ impl fmt::Display for Gap {
         match self {
             Gap::NoTrial => write!(to, "no seed was run"),
             Gap::NoEffect { family, drawn } => {
-                write!(to, "faults of family {family} were drawn {drawn} times and never changed anything")
+                let were = if *drawn == 1 { "was drawn once" } else { &*format!("were drawn {drawn} times") };
+                write!(to, "faults of family {family} {were} and never changed anything")
             }
             Gap::NoSubject { invariant } => {
                 write!(to, "invariant {invariant} never had anything to judge, so it proves nothing here")

@@ -60,6 +60,11 @@ pub trait Scenario: Send + Sync {
     /// What it is about, in one sentence.
     fn summary(&self) -> &'static str;
 
+    /// The faults that it alone knows, each with a sentence that says what the amount of one is.
+    fn system_faults(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// The bugs that its design is known for, each a variant.
     fn bugs(&self) -> Vec<Bug> {
         Vec::new()
@@ -91,6 +96,8 @@ pub trait Model: Send + Sync {
     const NAME: &'static str;
     /// What it is about, in one sentence.
     const SUMMARY: &'static str;
+    /// The faults that it alone knows, each with a sentence that says what the amount of one is.
+    const SYSTEM_FAULTS: &'static [(&'static str, &'static str)] = &[];
 
     /// What a seed stands for. It cannot know which variant is run.
     fn draw(&self, seed: u64) -> Drawn<Self::Parameters, Self::Workload>;
@@ -141,6 +148,10 @@ impl<M: Model> Scenario for M {
 
     fn summary(&self) -> &'static str {
         M::SUMMARY
+    }
+
+    fn system_faults(&self) -> &'static [(&'static str, &'static str)] {
+        M::SYSTEM_FAULTS
     }
 
     fn bugs(&self) -> Vec<Bug> {

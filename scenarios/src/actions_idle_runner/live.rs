@@ -5,7 +5,7 @@ use squall_protocol::actions::server::{Addresses, Flow, JobSpec, Lifetime, Param
 use squall_protocol::jwt::PrivateKey;
 
 use super::{ActionsIdleRunner, NAME};
-use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants};
+use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants, own_invariants};
 use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
 
 /// The agent that is registered from the start.
@@ -14,6 +14,10 @@ const AGENT: &str = "runner-1";
 impl Serve for ActionsIdleRunner {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn own_invariants(&self) -> Vec<(&'static str, &'static str)> {
+        own_invariants()
     }
 
     fn offer(&self, wanted: Wanted) -> Result<Offer, NoSetting> {

@@ -38,7 +38,7 @@ use squall_sim::invariant::shutdown::ShutdownInTime;
 use squall_sim::invariant::unused_leases::{LeasedJobRuns, NoLeakedRenewal};
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
-use crate::distributed_task::bounds;
+use crate::distributed_task::{bounds, faults};
 use crate::execution::WhenAsked;
 
 /// The scenario.
@@ -142,6 +142,7 @@ impl Model for ActionsIdleRunner {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str =
         "Self-hosted GitHub Actions runners, shown online and idle, get no more jobs (actions/runner#3526).";
+    const SYSTEM_FAULTS: &'static [(&'static str, &'static str)] = faults::SUMMARIES;
 
     fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
         draw::draw(seed)

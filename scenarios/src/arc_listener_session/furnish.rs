@@ -20,17 +20,15 @@ use squall_sim::{SimTime, World};
 use super::pods::Pods;
 use super::{FRONTS, Job, Parameters, SERVICE, Set, Workload};
 
-/// Faults of this system: the credentials of a listener are refused; every token of it becomes invalid; the service loses
-/// its scale set; messages lack their statistics; a message of a new type comes; the pod is evicted; somebody else
-/// changes the pod's labels over and over.
-pub(super) const SYSTEM_FAULTS: [&str; 7] = [
-    "credentials-refused",
-    "tokens-revoked",
-    "scale-set-store-lost",
-    "statistics-missing",
-    "novel-message",
-    "pod-evicted",
-    "spec-drift",
+/// Faults of this system.
+pub(super) const SYSTEM_FAULTS: &[(&str, &str)] = &[
+    ("credentials-refused", "The credentials of a listener are refused."),
+    ("tokens-revoked", "Every token of a listener becomes invalid."),
+    ("scale-set-store-lost", "The service loses a listener's scale set."),
+    ("statistics-missing", "Messages lack their statistics."),
+    ("novel-message", "A message of a type that is new comes."),
+    ("pod-evicted", "A listener's pod is evicted."),
+    ("spec-drift", "Somebody else changes the labels of a listener's pod over and over."),
 ];
 
 /// The port of every front.
@@ -139,7 +137,7 @@ async fn replace(world: &World, pod: &Pod) {
 }
 
 fn carry_out_system_faults(world: &World, server: &Server, choices: &Choices, pods: &Arc<BTreeMap<String, Pod>>) {
-    for name in SYSTEM_FAULTS {
+    for (name, _) in SYSTEM_FAULTS {
         let (world_of, server, pods, drift) = (world.clone(), server.clone(), pods.clone(), choices.spec_drift);
         world.on_system_fault(name, move |fault| {
             let Some(pod) = fault.target.node.as_ref().and_then(|node| pods.get(node)) else { return };
@@ -148,7 +146,7 @@ fn carry_out_system_faults(world: &World, server: &Server, choices: &Choices, po
             }
             let (effects, id) = (world_of.effects().clone(), fault.id);
             let on_effect = OnEffect::new(move || effects.count(id));
-            let at_once = match name {
+            let at_once = match *name {
                 "credentials-refused" => {
                     return server.refuse_credential(&credential(&pod.set), fault.lasts, on_effect);
                 }

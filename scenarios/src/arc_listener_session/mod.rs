@@ -112,6 +112,7 @@ impl Model for ArcListenerSession {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str = "Listeners of runner scale sets crash and find their own old session in the way \
                                    (actions-runner-controller#3210).";
+    const SYSTEM_FAULTS: &'static [(&'static str, &'static str)] = furnish::SYSTEM_FAULTS;
 
     fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
         draw::draw(seed)

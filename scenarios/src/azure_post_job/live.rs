@@ -5,7 +5,7 @@ use squall_protocol::azure::server::{Parameters, Server};
 use squall_protocol::distributed_task::server::{Addresses, Flow, JobSpec, Lifetime, Policy, Registration};
 use squall_protocol::jwt::PrivateKey;
 
-use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants};
+use crate::distributed_task::served::{AGENT_KEY_BITS, credentials, invariants, own_invariants};
 use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
 
 use super::{AzurePostJob, NAME};
@@ -16,6 +16,10 @@ const AGENT: &str = "agent-1";
 impl Serve for AzurePostJob {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn own_invariants(&self) -> Vec<(&'static str, &'static str)> {
+        own_invariants()
     }
 
     fn offer(&self, wanted: Wanted) -> Result<Offer, NoSetting> {

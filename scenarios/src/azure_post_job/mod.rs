@@ -41,7 +41,7 @@ use squall_sim::invariant::unused_leases::{LeasedJobRuns, NoLeakedRenewal};
 use squall_sim::invariant::{Invariant, coverage};
 use squall_sim::scenario::{Drawn, Misfit, Model};
 
-use crate::distributed_task::bounds;
+use crate::distributed_task::{bounds, faults};
 use crate::execution::WhenAsked;
 
 /// The scenario.
@@ -120,7 +120,7 @@ pub struct Job {
 }
 
 impl Workload {
-    /// When something happens unless it is disturbed: a job is queued, is cancelled, has done a stage; an update is due.
+    /// When faults are worth having: a job is queued, is cancelled, has done a stage; an update is due.
     fn moments_ms(&self) -> Vec<u64> {
         let jobs = self.jobs.iter().flat_map(Job::moments_ms);
         jobs.chain(self.updates.iter().map(|update| update.at_ms)).collect()
@@ -209,6 +209,7 @@ impl Model for AzurePostJob {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str =
         "Azure Pipelines jobs take minutes to end while a second host is out of reach (azure-pipelines-agent#4857).";
+    const SYSTEM_FAULTS: &'static [(&'static str, &'static str)] = faults::SUMMARIES;
 
     fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
         draw::draw(seed)
@@ -228,7 +229,8 @@ impl Model for AzurePostJob {
     fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
         // The bounds follow from what the service promises in this very case.
         let service = &parameters.service.tasks;
-        let agents = parameters.agents.len() - usize::from(workload.dismissal.is_some());
+        let stays = |agent: &&Agent| workload.dismissal.as_ref().is_none_or(|gone| gone.agent != agent.name);
+        let agents = parameters.agents.iter().filter(stays).count();
         vec![
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),

@@ -9,12 +9,13 @@ use futures_util::future;
 use squall_protocol::Workers;
 use squall_protocol::bkci::Choices;
 use squall_protocol::bkci::agent::{self, Configuration, Machine};
-use squall_protocol::bkci::server::{BuildSpec, Import, Keys, Nuisance, Parts, Server};
+use squall_protocol::bkci::server::{BuildSpec, Import, Keys, Nuisance, Parts, Place, Server};
 use squall_protocol::bkci::wire::BuildInfo;
 use squall_protocol::effect::OnEffect;
 use squall_protocol::facts::Outcome;
 use squall_protocol::workers::Parent;
 use squall_sim::fault::{Phase, SystemFault};
+use squall_sim::scenario::Misfit;
 use squall_sim::{Process, SimTime, World};
 
 use super::disk::ToldDisk;
@@ -27,7 +28,7 @@ pub(super) const DAEMON: &str = "agent";
 /// The server's process.
 pub(super) const ENGINE: &str = "engine";
 /// The faults of this system, and how much of each there may be: seconds, or for failures a hundredth.
-pub(super) const SYSTEM_FAULTS: [(&str, RangeInclusive<i64>); 8] = [
+pub(super) const AMOUNTS: [(&str, RangeInclusive<i64>); 8] = [
     (EVENTS_DELAYED, 5..=300),
     (EVENTS_DUPLICATED, 1..=300),
     (EVENTS_REORDERED, 2..=60),
@@ -36,6 +37,18 @@ pub(super) const SYSTEM_FAULTS: [(&str, RangeInclusive<i64>); 8] = [
     (CALLS_REPEATED, 10..=100),
     (REDIS_RESTART, 0..=1),
     (REDIS_FAIL_OVER, 1..=10),
+];
+
+/// What a reader is told about each of them.
+pub(super) const SYSTEM_FAULTS: &[(&str, &str)] = &[
+    (EVENTS_DELAYED, "Events of builds are delivered as many seconds late as the amount."),
+    (EVENTS_DUPLICATED, "Events of builds are delivered, and once more as many seconds later as the amount."),
+    (EVENTS_REORDERED, "Events of builds arrive in any order within as many seconds as the amount."),
+    (DATABASE_SLOW, "Each access to the database takes as many seconds more as the amount."),
+    (DATABASE_FAILS, "The database refuses as many transactions in a hundred as the amount."),
+    (CALLS_REPEATED, "The proxy before the server sends as many calls in a hundred twice as the amount."),
+    (REDIS_RESTART, "Redis restarts: with its keys if the amount is 1, without them if it is 0."),
+    (REDIS_FAIL_OVER, "A replica of Redis takes over that lags as many seconds behind as the amount."),
 ];
 
 /// Events of builds are delivered late.
@@ -59,6 +72,31 @@ const REDIS_FAIL_OVER: &str = "redis-fail-over";
 const PORT: u16 = 80;
 /// The project of everything.
 const PROJECT: &str = "squall";
+
+/// Does every job have a place?
+///
+/// # Errors
+/// The first that has none.
+pub(super) fn check(parameters: &Parameters, workload: &Workload) -> Result<(), Misfit> {
+    let misfit = |why: String| Err(Misfit { part: "workload", why });
+    for build in &workload.builds {
+        let name = &build.name;
+        for (seq, job) in (1..).zip(&build.jobs) {
+            match &job.spec.place {
+                Place::Agent(agent) if parameters.agents.iter().all(|known| known.name != *agent) => {
+                    return misfit(format!("job {seq} of {name} runs on {agent}, which is no agent"));
+                }
+                Place::SameAs(earlier) if !(1..seq).contains(earlier) => {
+                    return misfit(format!(
+                        "job {seq} of {name} runs where job {earlier} does, which is no earlier one"
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
 
 pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, workload: Workload) {
     let server = start_server(world, &choices);
@@ -160,7 +198,7 @@ fn machine(process: &Process, workers: Arc<dyn Workers>) -> Machine {
 }
 
 fn carry_out_system_faults(world: &World, server: &Server) {
-    for (name, _) in SYSTEM_FAULTS {
+    for (name, _) in AMOUNTS {
         let (world_of, server) = (world.clone(), server.clone());
         world.on_system_fault(name, move |fault| carry_out(&world_of, &server, name, fault));
     }

@@ -154,6 +154,7 @@ impl Model for BkciAgentReuse {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str =
         "BK-CI pipelines that reuse an agent go wrong when they are retried (bk-ci#10877 and its relatives).";
+    const SYSTEM_FAULTS: &'static [(&'static str, &'static str)] = furnish::SYSTEM_FAULTS;
 
     fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
         draw::draw(seed)
@@ -166,11 +167,12 @@ impl Model for BkciAgentReuse {
         parameters: Parameters,
         workload: Workload,
     ) -> Result<(), Misfit> {
+        furnish::check(&parameters, &workload)?;
         furnish::furnish(world, choices, parameters, workload);
         Ok(())
     }
 
-    fn invariants(&self, parameters: &Parameters, _: &Workload) -> Vec<Box<dyn Invariant>> {
+    fn invariants(&self, parameters: &Parameters, workload: &Workload) -> Vec<Box<dyn Invariant>> {
         let room = parameters.agents.iter().map(|agent| agent.parallel_task_count).max().unwrap_or(1);
         vec![
             Box::new(OneLiveWorker::default()),
@@ -191,7 +193,10 @@ impl Model for BkciAgentReuse {
             Box::new(OneLockHolder::default()),
             Box::new(LockTokensGrow),
             Box::new(DeadHoldersLockFreed { bound: LOCK_FREED }),
-            Box::new(QueuedJobEnds { bound: BUILDS_END, ..QueuedJobEnds::default() }),
+            Box::new(QueuedJobEnds {
+                bound: BUILDS_END.saturating_add(preparations(parameters, workload)),
+                ..QueuedJobEnds::default()
+            }),
             Box::new(WaitingJobTaken { bound: CLAIMED, waits_for: WaitsFor::TheAgentItIsOfferedTo }),
             Box::new(LeasedJobRuns { bound: LEASE_ENDS }),
             Box::new(CancelledJobStops { bound: CANCEL_DELIVERED }),
@@ -214,8 +219,17 @@ const WORKER_TRIES: Duration = Duration::from_secs(3 * 60);
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(9 * 60);
 /// An event that is delivered again, and a lock of a critical section that has to end by itself.
 const LOCK_FREED: Duration = Duration::from_secs(180);
-/// After the heal: leases end (12 min), jobs wait for room (10 min each), and those before them run.
+/// After the heal: leases end (12 min), jobs wait for room (10 min each), and those before them run. What agents take that
+/// are slow to get workers ready comes on top: see [`preparations`].
 const BUILDS_END: Duration = Duration::from_secs(44 * 60);
+/// What agents may take to get workers ready for all jobs, if these come one after another and every agent is as slow as
+/// it may be.
+fn preparations(parameters: &Parameters, workload: &Workload) -> Duration {
+    let Preparation { slow, slow_percent, .. } = &parameters.preparation;
+    let jobs: usize = workload.builds.iter().map(|build| build.jobs.len()).sum();
+    if *slow_percent == 0 { Duration::ZERO } else { slow.end.saturating_mul(jobs as u32) }
+}
+
 /// A lease, and the look at it that comes every two minutes.
 const LEASE_ENDS: Duration = Duration::from_secs(14 * 60);
 /// An asking, and a worker that is slow to be got ready.

@@ -91,6 +91,13 @@ pub(super) fn run(
     around: &mut Surroundings<'_>,
 ) -> Result<u8, Refusal> {
     let plan = Plan::of(arguments, scenarios)?;
+    for Past { file, case } in plan.past.iter().filter(|past| named(&past.case.scenario, scenarios).is_err()) {
+        writeln!(
+            around.err,
+            "squall: {file} is left to the test {:?}: no scenario here is called that",
+            case.scenario
+        )?;
+    }
     let runs = arguments.out.as_deref().map(Runs::create).transpose()?;
     let mut told = Told { format: arguments.format, asked: plan.asked, runs, stop: (around.interrupted)() };
     let watch = Stopwatch::start();
@@ -144,7 +151,6 @@ impl<'a> Plan<'a> {
             return Err(Refusal::BeyondLastSeed { start: arguments.start, seeds: seeds.get() });
         }
         let past = regressions::load(Path::new(regressions::FOLDER))?;
-        past.iter().try_for_each(|past| named(&past.case.scenario, scenarios).map(drop))?;
         let asked = if arguments.variant.is_some() { Asked::OneVariant } else { Asked::Both };
         Ok(Self {
             arguments,

@@ -94,7 +94,7 @@ struct Fuzz {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::time, allow_negative_numbers = true)]
     time: Duration,
     /// How many triggers at most; a search that this ends finds the same every time.
-    #[arg(long, value_name = "N", value_parser = values::seeds, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::triggers, allow_negative_numbers = true)]
     triggers: Option<NonZeroU64>,
     /// How many threads [default: one for each core].
     #[arg(long, value_name = "J", value_parser = values::jobs, allow_negative_numbers = true)]
@@ -192,6 +192,9 @@ pub(super) fn policy(text: &str) -> Result<(Policy, Vec<Warning>), Refusal> {
     if text.ends_with(".toml") {
         let read = std::fs::read_to_string(text).map_err(|why| refused(format!("it cannot be read: {why}")))?;
         return file::read(&read).map_err(|why| refused(why.to_string()));
+    }
+    if matches!(Family::parse(text), Ok(Some(_))) {
+        return Err(refused("arguments that are left free are for `squall lab fuzz`".to_owned()));
     }
     let policy = retry::named(text).map_err(|why| refused(why.to_string()))?;
     let warnings = policy.check().map_err(|why| refused(why.to_string()))?;

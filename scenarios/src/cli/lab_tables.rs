@@ -7,7 +7,7 @@ use squall_protocol::retry::Span;
 use crate::lab::MEASURES;
 use crate::lab::compare::{Row, Spread};
 use crate::lab::families::Member;
-use crate::lab::fuzz::Wound;
+use crate::lab::fuzz::{self, Wound};
 use crate::lab::overload::Region;
 use crate::lab::trial::Trial;
 
@@ -53,8 +53,11 @@ pub(super) fn wounds(policy: &str, wounds: &[Wound], cases: &[Option<String>]) -
     }
     let mut told = String::new();
     for (Wound { measure, value, sound, times, trigger, .. }, case) in wounds.iter().zip(cases) {
-        told +=
-            &format!("{}: {} instead of {}, {times:.1} times as bad\n", measure.name, number(*value), number(*sound));
+        let (value, sound, both) = (number(*value), number(*sound), number(fuzz::floor(measure)));
+        told += &format!(
+            "{}: {value} instead of {sound}, {times:.1} times as bad with {both} added to both\n",
+            measure.name
+        );
         told += &format!("  {}\n  {trigger}\n", measure.summary);
         if let Some(case) = case {
             told += &format!("  squall replay {case}\n");

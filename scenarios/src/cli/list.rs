@@ -10,6 +10,7 @@ use squall_sim::{fault, invariant};
 
 use super::refusal::Refusal;
 use super::{HARDENED, Surroundings, tables};
+use crate::serve::Serve;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -49,13 +50,14 @@ impl Named {
 pub(super) fn run(
     arguments: &Arguments,
     scenarios: &[&'static dyn Scenario],
+    servers: &[&'static dyn Serve],
     around: &mut Surroundings<'_>,
 ) -> Result<u8, Refusal> {
     let catalogue = Catalogue {
         scenarios: scenarios.iter().map(|scenario| Named::new(scenario.name(), scenario.summary())).collect(),
         bugs: scenarios.iter().flat_map(|scenario| scenario.bugs()).collect(),
-        faults: fault::catalogue().iter().map(|(name, summary)| Named::new(name, summary)).collect(),
-        invariants: invariants(scenarios),
+        faults: faults(scenarios),
+        invariants: invariants(scenarios, servers),
         policies: policies(),
     };
     match arguments.format {
@@ -67,14 +69,27 @@ pub(super) fn run(
     Ok(0)
 }
 
+/// Those that every world knows, and those that scenarios have of their own.
+fn faults(scenarios: &[&'static dyn Scenario]) -> Vec<Named> {
+    let mut own: BTreeMap<&str, (&str, Vec<&str>)> = BTreeMap::new();
+    for scenario in scenarios {
+        for (name, summary) in scenario.system_faults() {
+            own.entry(name).or_insert((summary, Vec::new())).1.push(scenario.name());
+        }
+    }
+    let general = fault::catalogue().iter().map(|(name, summary)| Named::new(name, summary));
+    let own = own.into_iter().map(|(name, (summary, of))| Named::new(name, &format!("{summary} ({})", of.join(", "))));
+    general.chain(own).collect()
+}
+
 /// Every policy that has a name: those of real projects, and those with a known wound.
 fn policies() -> Vec<Named> {
     let all = presets::all().into_iter().chain(mutants::all());
     all.map(|preset| Named::new(preset.name, &format!("{} ({})", preset.summary, preset.source))).collect()
 }
 
-/// The reusable invariants, and those that scenarios have of their own.
-fn invariants(scenarios: &[&'static dyn Scenario]) -> Vec<Named> {
+/// The reusable invariants, and those that scenarios and servers have of their own.
+fn invariants(scenarios: &[&'static dyn Scenario], servers: &[&'static dyn Serve]) -> Vec<Named> {
     let reusable: Vec<Named> =
         invariant::catalogue().into_iter().map(|(name, summary, _)| Named::new(name, summary)).collect();
     let mut own = BTreeMap::new();
@@ -83,6 +98,7 @@ fn invariants(scenarios: &[&'static dyn Scenario]) -> Vec<Named> {
             own.insert(invariant.name(), invariant.summary());
         }
     }
+    own.extend(servers.iter().flat_map(|server| server.own_invariants()));
     own.retain(|name, _| !reusable.iter().any(|reusable| reusable.name == *name));
     reusable.into_iter().chain(own.into_iter().map(|(name, summary)| Named::new(name, summary))).collect()
 }

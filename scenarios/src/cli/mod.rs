@@ -117,7 +117,7 @@ pub fn run(
 ) -> u8 {
     let done = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => match arguments.command {
-            Command::List(arguments) => list::run(&arguments, scenarios, around),
+            Command::List(arguments) => list::run(&arguments, scenarios, servers, around),
             Command::Explore(arguments) => explore::run(&arguments, scenarios, around),
             Command::Bugs(arguments) => bugs::run(&arguments, scenarios, around),
             Command::Replay(arguments) => replay::run(&arguments, scenarios, around),
@@ -178,7 +178,8 @@ fn variant<'a>(name: &'a str, scenarios: &[&'static dyn Scenario]) -> Result<&'a
     if name == UPSTREAM || name == HARDENED || is_bug() {
         Ok(name)
     } else {
-        Err(Refusal::NoSuchVariant(name.to_owned()))
+        let scenario = scenarios.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(", ");
+        Err(Refusal::NoSuchVariant { scenario, name: name.to_owned() })
     }
 }
 

@@ -57,7 +57,9 @@ fn open(path: &Path) -> io::Result<Kind> {
                 use std::os::unix::fs::PermissionsExt;
                 builder.permissions(fs::Permissions::from_mode(0o666));
             }
-            builder.prefix(".squall-").tempfile_in(folder).map(Kind::Regular)
+            let made = builder.prefix(".squall-").tempfile_in(folder);
+            // Nobody asked for the name of the file that is in the making.
+            made.map(Kind::Regular).map_err(|why| why.kind().into())
         }
     }
 }

@@ -14,14 +14,14 @@ pub(super) struct Progress(ProgressBar);
 impl Progress {
     /// A bar on stderr for so many seeds, if that is known.
     pub(super) fn new(campaign: &str, seeds: Option<u64>) -> Self {
-        let bar = ProgressBar::with_draw_target(seeds, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S));
         let template = match seeds {
             Some(_) => "{prefix} {wide_bar} {pos}/{len} seeds, {msg}, {eta} left",
             None => "{spinner} {prefix} {pos} seeds, {msg}, {elapsed}",
         };
-        bar.set_style(style(template));
-        bar.set_prefix(campaign.to_owned());
-        bar.set_message("0 failed");
+        let bar = ProgressBar::with_draw_target(seeds, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S))
+            .with_style(style(template))
+            .with_prefix(campaign.to_owned())
+            .with_message("0 failed");
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
@@ -54,9 +54,10 @@ pub(super) struct Spinner(ProgressBar);
 impl Spinner {
     /// A line on stderr.
     pub(super) fn new(name: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S));
-        bar.set_style(style("{spinner} {prefix}: {msg}, {elapsed}"));
-        bar.set_prefix(name.to_owned());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S))
+            .with_style(style("{spinner} {prefix}: {msg}, {elapsed}"))
+            .with_prefix(name.to_owned())
+            .with_message("at the beginning");
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(250));
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
 use squall_sim::case_file::CaseFileError;
 use squall_sim::case_token::CaseTokenError;
@@ -21,12 +22,16 @@ pub(crate) enum Refusal {
     Usage(String),
     #[error("no scenario is called {name:?}; there are: {known}")]
     NoSuchScenario { name: String, known: String },
-    #[error("no variant of it is called {0:?}; there are upstream, hardened and its bugs, which `squall list` names")]
-    NoSuchVariant(String),
+    #[error("{scenario} has no variant {name:?}; it has upstream, hardened and its bugs, which `squall list` names")]
+    NoSuchVariant { scenario: String, name: String },
     #[error("no bug is called {0:?}; `squall list` names them all")]
     NoSuchBug(String),
     #[error("{text:?} is no seed; a seed is a whole number from 0 to {}", u64::MAX)]
     NoSeed { text: String },
+    #[error("a case is run as it is: leave the seed {seed} out after {target}")]
+    SeedOfCase { target: String, seed: String },
+    #[error("{name:?} is neither a case file nor a scenario; the scenarios are: {known}")]
+    NothingToReplay { name: String, known: String },
     #[error("replay needs a seed after the scenario's name, as in `squall replay {scenario} 7`, or a case file alone")]
     SeedMissing { scenario: String },
     #[error("cannot read the case file {}: {why}", path.display())]
@@ -86,15 +91,34 @@ impl From<io::Error> for Refusal {
 impl Refusal {
     /// What the parser of arguments has to say, in one line.
     pub(crate) fn of_clap(error: &clap::Error) -> Self {
-        const COMMANDS: &str = "the commands are list, explore, bugs, replay, merge, serve, lab and init";
+        let of = |command: &str| {
+            let known = subcommands(command);
+            let known = known
+                .split_last()
+                .map_or_else(String::new, |(last, others)| format!("{} and {last}", others.join(", ")));
+            format!("the commands of {command} are {known}")
+        };
+        // `lab` is the only command that has some of its own.
+        let told = error.to_string();
+        let is_of_lab = told.lines().any(|line| line.starts_with("Usage:") && line.contains(" lab "));
+        let command = if is_of_lab { "squall lab" } else { "squall" };
         Refusal::Usage(match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-            (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {COMMANDS}"),
+            (ErrorKind::InvalidSubcommand, Some(name)) => format!("no command is called {name}; {}", of(command)),
             (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
-                format!("no command is given; {COMMANDS}, and `squall --help` explains them")
+                format!("no command is given; {}, and `{command} --help` explains them", of(command))
             }
-            _ => in_one_line(&error.to_string()),
+            _ => in_one_line(&told),
         })
     }
+}
+
+/// The commands of `squall`, or of a command of it.
+fn subcommands(command: &str) -> Vec<String> {
+    let mut known = super::Arguments::command();
+    for name in command.split(' ').skip(1) {
+        known = known.find_subcommand(name).cloned().unwrap_or_default();
+    }
+    known.get_subcommands().filter(|it| !it.is_hide_set()).map(|it| it.get_name().to_owned()).collect()
 }
 
 fn in_one_line(told: &str) -> String {

@@ -107,6 +107,9 @@ impl Target {
     fn of(arguments: &Arguments, scenarios: &[&'static dyn Scenario]) -> Result<Self, Refusal> {
         let scenario = named(&arguments.target, scenarios);
         match (&arguments.seed, scenario) {
+            (Some(seed), Err(_)) if is_case(&arguments.target) => {
+                Err(Refusal::SeedOfCase { target: arguments.target.clone(), seed: seed.clone() })
+            }
             (Some(seed), scenario) => {
                 let scenario = scenario?;
                 let seed = seed.parse().map_err(|_| Refusal::NoSeed { text: seed.clone() })?;
@@ -114,6 +117,9 @@ impl Target {
                 Ok(Target::Seed { scenario, seed, variant })
             }
             (None, Ok(scenario)) => Err(Refusal::SeedMissing { scenario: scenario.name().to_owned() }),
+            (None, Err(Refusal::NoSuchScenario { name, known })) if !is_case(&name) => {
+                Err(Refusal::NothingToReplay { name, known })
+            }
             (None, Err(_)) => Self::given(arguments, scenarios),
         }
     }
@@ -151,6 +157,15 @@ impl Target {
             }
         }
     }
+}
+
+/// Is this a case, from its looks: a token, or the path of a file?
+fn is_case(target: &str) -> bool {
+    let path = Path::new(target);
+    target.starts_with(case_token::PREFIX)
+        || path.extension().is_some()
+        || path.components().count() > 1
+        || path.exists()
 }
 
 /// Reads a case file.

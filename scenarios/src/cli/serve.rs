@@ -23,7 +23,8 @@ use crate::serve::{Admin, Offer, Serve, Settings, Wanted, until_stopped};
 /// Serves until SIGINT or SIGTERM, then prints the verdict on what the server saw and ends with its exit code.
 ///
 /// When it is ready it prints one JSON line: the URL, the administration (POST {"name": "job-7"} to its URL with /jobs
-/// behind it queues a job) and the credentials of an agent that is registered.
+/// behind it queues a job) and the credentials of an agent that is registered. What clients of flox-download do with its
+/// files is not seen from there, so they are not judged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The scenario.
@@ -101,6 +102,12 @@ pub(super) fn run(
     })?;
     let judged = journal.judge(&invariants);
     let (facts, served) = journal.extent();
+    if judged.tallies.iter().all(|tally| tally.subjects == 0) {
+        writeln!(
+            around.err,
+            "squall: nothing that the server saw is for an invariant to judge; its verdict says nothing"
+        )?;
+    }
     let told = Told::of(server.name(), &judged, facts, served.as_millis());
     writeln!(around.out, "{}", line(&told))?;
     match (journal.failure(), &arguments.journal) {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use squall_sim::coverage::{Family, Found};
+use squall_sim::coverage::{Family, Found, Gap};
 use squall_sim::explore::Summary;
 
 use super::explore::Featured;
@@ -67,6 +67,7 @@ pub(super) fn tour(summaries: &[Summary], featured: &BTreeMap<String, Featured>)
         let (caught, seed, faults) = upstream.map_or_else(Default::default, |it| caught(it, featured.get(scenario)));
         let wall = [upstream, hardened].into_iter().flatten().map(|summary| summary.wall).sum::<Duration>();
         let hardened = hardened.map_or_else(String::new, |summary| match Mark::of(summary) {
+            Mark::Clean if summary.seeds == 1 => "1 seed clean".to_owned(),
             Mark::Clean => format!("{} seeds clean", summary.seeds),
             mark => format!("{mark}, {} of {}", summary.failed, summary.seeds),
         });
@@ -138,9 +139,22 @@ pub(super) fn families(summaries: &[Summary]) -> String {
 pub(super) fn gaps(summaries: &[Summary]) -> String {
     let mut told = String::new();
     for summary in summaries {
+        let mut few = Vec::new();
         for gap in summary.coverage.gaps() {
-            let mark = if gap.is_certain(summary.coverage.trials) { "FAILS" } else { "note" };
+            let mark = match (gap.is_certain(summary.coverage.trials), &gap) {
+                (true, _) => "FAILS",
+                (false, Gap::NoEffect { family, drawn }) => {
+                    few.push(format!("{family} ({drawn})"));
+                    continue;
+                }
+                (false, _) => "note",
+            };
             writeln!(told, "{mark}: {} {}: {gap}", summary.scenario, summary.variant).expect("a string takes all");
+        }
+        if !few.is_empty() {
+            let (scenario, variant, few) = (&summary.scenario, &summary.variant, few.join(", "));
+            writeln!(told, "note: {scenario} {variant}: too few faults to tell, and none changed anything: {few}")
+                .expect("a string takes all");
         }
     }
     told

@@ -16,6 +16,10 @@ pub(super) fn seeds(text: &str) -> Result<NonZeroU64, String> {
     text.parse().map_err(|_| "it takes a whole number of seeds, at least 1".to_owned())
 }
 
+pub(super) fn triggers(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| "it takes a whole number of triggers, at least 1".to_owned())
+}
+
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
 }
@@ -42,7 +46,8 @@ pub(super) fn setting(text: &str) -> Result<(String, String), String> {
 
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    time.filter(|time| !time.is_zero()).ok_or_else(|| "it takes a duration such as 30s, 10m or 2h".to_owned())
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| "it takes a duration above zero, such as 30s, 10m or 2h".to_owned())
 }
 
 pub(super) fn shard(text: &str) -> Result<Shard, String> {

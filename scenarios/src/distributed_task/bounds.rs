@@ -21,7 +21,8 @@ pub fn redelivery(service: &Parameters) -> Duration {
 /// How long after an extension that it knows of an agent may stop a job, on a clock that is fast, not knowing whether it
 /// was extended again. It counts from when it asked, a call's time-out earlier at the most.
 pub fn fence(service: &Parameters) -> Duration {
-    (agent::SLOWEST_CLOCK.measures(service.lease_life) - agent::LEASE_MARGIN) * 9 / 10 - RENEWAL
+    let told = agent::SLOWEST_CLOCK.measures(service.lease_life).saturating_sub(agent::LEASE_MARGIN);
+    (told * 9 / 10).saturating_sub(RENEWAL)
 }
 
 /// How long an agent may renew a lease whose worker has ended: it reports, and the last renewal is under way.

@@ -34,6 +34,19 @@ const TO_AGENTS: [(&str, RangeInclusive<i64>); 5] = [
     (JOB_OVERLOOKED, 1..=2),
 ];
 
+/// What a reader is told about each of them.
+pub const SUMMARIES: &[(&str, &str)] = &[
+    (REGISTRATION_REFUSED, "The token service does not find an agent's registration."),
+    (TOKENS_REVOKED, "Every token of an agent becomes invalid."),
+    (ACCESS_DENIED, "The pool denies an agent access."),
+    (AGENT_UNKNOWN, "The pool does not know an agent for as many seconds as the amount."),
+    (JOB_OVERLOOKED, "The pool offers a busy agent as many jobs as the amount, as if it were idle."),
+    (
+        FRONT_RESTARTS,
+        "A front of the service is started anew: its connections are reset, new ones are refused meanwhile.",
+    ),
+];
+
 /// All of them, as plans may contain them.
 pub fn swarm(agents: &[String], fronts: &[&str]) -> Vec<SystemFamily> {
     let fronts: Vec<String> = fronts.iter().map(ToString::to_string).collect();

@@ -49,6 +49,11 @@ pub fn invariants(service: &Parameters) -> Vec<Box<dyn Invariant>> {
     ]
 }
 
+/// Names and summaries of those that are for served agents alone, of whose workers nothing is known.
+pub fn own_invariants() -> Vec<(&'static str, &'static str)> {
+    vec![(OneResultReported::NAME, OneResultReported::SUMMARY), (LeaseKeptInSession::NAME, LeaseKeptInSession::SUMMARY)]
+}
+
 /// An attempt is reported with one result, however often.
 #[derive(Clone, Copy, Debug)]
 struct OneResultReported;

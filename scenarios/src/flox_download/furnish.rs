@@ -18,6 +18,13 @@ use super::disk::WatchedDisk;
 use super::machine::{Assigned, Slot};
 use super::{ARCHIVE, CACHE, Host, PUBLISHER, Parameters, Workload};
 
+/// Faults of this system, as a reader is told about them.
+pub(super) const SYSTEM_FAULTS: &[(&str, &str)] = &[
+    (OBJECT_CHANGES, "The publisher replaces a version's file: the version is counted by the amount, from 0."),
+    (SERVER_CUT_OFF, "The publisher cuts answers off after as many seconds as the amount."),
+    (CACHE_POISONED, "What is in the cache is spoilt."),
+];
+
 /// A fault of this system: the publisher replaces the file of a version, whose place among the versions is the amount.
 pub(super) const OBJECT_CHANGES: &str = "object-changes";
 /// A fault of this system: the publisher cuts answers off after as many seconds as the amount says.
@@ -29,6 +36,9 @@ pub(super) const CACHE_POISONED: &str = "cache-poisoned";
 const PORT: u16 = 80;
 /// How long after its end the process of a slot is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(5);
+
+/// The largest file, in bytes: its bytes are made one by one, so a larger one is a slip of the finger.
+const SIZE_BYTES_MAX: u64 = 1_000_000_000;
 
 /// The name of a machine's slot.
 pub(super) fn slot(n: u32) -> String {
@@ -67,6 +77,12 @@ fn check(parameters: &Parameters, workload: &Workload) -> Result<(), Misfit> {
     let publisher = &parameters.publisher;
     if publisher.versions.is_empty() || publisher.rate_bytes_per_s == 0 || publisher.pace.is_zero() {
         return misfit("parameters", "the publisher needs a version, a rate and a pace".to_owned());
+    }
+    if publisher.size_bytes > SIZE_BYTES_MAX {
+        return misfit(
+            "parameters",
+            format!("a file has {} bytes, and may have {SIZE_BYTES_MAX}", publisher.size_bytes),
+        );
     }
     for job in &workload.jobs {
         if !parameters.hosts.iter().any(|host| host.name == job.host) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Json, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -142,13 +143,23 @@ struct Publish {
 }
 
 /// `POST publish` with `{"version"}`: puts new content up under its name.
-async fn publish(State(it): State<Administered>, headers: HeaderMap, asked: Option<Json<Publish>>) -> Response {
+async fn publish(State(it): State<Administered>, headers: HeaderMap, body: Bytes) -> Response {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if bearer != Some(&it.token) {
-        return StatusCode::UNAUTHORIZED.into_response();
+        return refused(StatusCode::UNAUTHORIZED, "the token of the administration is missing, or another one".into());
     }
-    match asked.filter(|asked| it.publisher.parameters().versions.contains(&asked.version)) {
-        Some(asked) => Json(json!({ "sha256": it.publisher.publish(&asked.version).to_string() })).into_response(),
-        None => (StatusCode::BAD_REQUEST, Json(json!({"message": "it takes a version that there is"}))).into_response(),
+    let Publish { version } = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, format!("it takes {{\"version\": \"...\"}}: {why}")),
+    };
+    let known = &it.publisher.parameters().versions;
+    if !known.contains(&version) {
+        let why = format!("there is no version {version:?}; there are {}", known.join(", "));
+        return refused(StatusCode::BAD_REQUEST, why);
     }
+    Json(json!({ "sha256": it.publisher.publish(&version).to_string() })).into_response()
+}
+
+fn refused(status: StatusCode, message: String) -> Response {
+    (status, Json(json!({ "message": message }))).into_response()
 }

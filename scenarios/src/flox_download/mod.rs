@@ -119,6 +119,7 @@ impl Model for FloxDownload {
     const NAME: &'static str = NAME;
     const SUMMARY: &'static str =
         "CI jobs need a file whose server cuts every download off before its end (flox/flox#2916).";
+    const SYSTEM_FAULTS: &'static [(&'static str, &'static str)] = furnish::SYSTEM_FAULTS;
 
     fn draw(&self, seed: u64) -> Drawn<Parameters, Workload> {
         draw::draw(seed)

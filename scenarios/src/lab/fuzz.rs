@@ -83,8 +83,8 @@ impl Wound {
     }
 }
 
-/// Below this a value is taken for nothing, so that small numbers are not compared.
-fn floor(measure: &Measure) -> f64 {
+/// Below this a value is taken for nothing: it is added to both values before they are compared.
+pub fn floor(measure: &Measure) -> f64 {
     match measure.name {
         "attempts_per_success" => 0.5,
         "load_over_capacity" => 0.2,

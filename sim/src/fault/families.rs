@@ -51,6 +51,17 @@ pub fn families() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.name)
 }
 
+/// The same but for some.
+///
+/// # Panics
+/// When there is no family of one of these names: a misspelt one would leave nothing out.
+pub fn families_but(unfit: &[&str]) -> Vec<String> {
+    for name in unfit {
+        assert!(families().any(|family| family == *name), "no family of faults is called {name:?}");
+    }
+    families().filter(|family| !unfit.contains(family)).map(str::to_owned).collect()
+}
+
 fn has_nodes(swarm: &Swarm) -> bool {
     !swarm.nodes.is_empty()
 }

@@ -75,8 +75,8 @@ impl GatewayLayer {
         Self { post: Arc::new(Post { witness: Some(witness), ..(*self.post).clone() }) }
     }
 
-    /// Lets `carrier` run what becomes of requests that are held back, even when their callers go: as a task that ends
-    /// with the server's process, for instance of tokio. Without one they are held while their callers wait, and no longer.
+    /// Lets `carrier` run what becomes of requests that are held back, even when their callers go: for instance as a
+    /// task of tokio that ends with the server's process. Without one they are held while their callers wait, and no longer.
     #[must_use]
     pub fn carried_by(self, carrier: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static) -> Self {
         Self { post: Arc::new(Post { carrier: Some(Arc::new(carrier)), ..(*self.post).clone() }) }

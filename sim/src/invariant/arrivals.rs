@@ -167,7 +167,7 @@ mod tests {
         let start = vec![(1, started("j", 1, "a", "w")), (2, cancel("j"))];
         let facts = [start.clone(), heard(3, 13), vec![(13, stopped("j", 1, "w"))], heard(14, 40)].concat();
         holds(&HeardCancelStops::default(), 1, facts);
-        // Whoever hears nothing does not know.
+        // Two answers are no failure to heed them.
         holds(&HeardCancelStops::default(), 1, [start.clone(), heard(3, 5)].concat());
         breaks(
             &HeardCancelStops::default(),

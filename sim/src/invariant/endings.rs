@@ -128,9 +128,10 @@ impl Rule for ConnectedAgentGoesOn {
     }
 }
 
-/// An agent that was dismissed ends, once it has no lease.
+/// An agent that was dismissed ends, once it has no lease, and for good.
 ///
-/// Nobody gives it work again: a process of it that goes on looks healthy and takes the place of one that works.
+/// Nobody gives it work again: a process of it that goes on looks healthy and takes the place of one that works. One that
+/// ends and is started again has no more time than if it had gone on; one that was killed has to hear of it anew.
 #[derive(Clone, Debug)]
 pub struct DismissedAgentEnds {
     /// How long it may take, from heal on. Default: 10 minutes.
@@ -156,6 +157,7 @@ impl Rule for DismissedAgentEnds {
         let mut up: BTreeSet<&Agent> = BTreeSet::new();
         let mut dismissed: BTreeSet<&Agent> = BTreeSet::new();
         let mut leases: BTreeMap<(&Job, u32), &Agent> = BTreeMap::new();
+        let mut useless_since: BTreeMap<&Agent, SimTime> = BTreeMap::new();
         let mut useless: Deadlines<&Agent> = Deadlines::after_heal(history, self.bound);
         let tell = |found: &mut Findings, agent: &Agent, due: Due| {
             if due.missed {
@@ -172,8 +174,11 @@ impl Rule for DismissedAgentEnds {
                     up.insert(agent);
                     agent
                 }
-                Fact::AgentDown { agent, .. } => {
+                Fact::AgentDown { agent, code } => {
                     up.remove(agent);
+                    if code.is_none() {
+                        useless_since.remove(agent);
+                    }
                     agent
                 }
                 Fact::AgentDismissed { agent } => {
@@ -191,8 +196,11 @@ impl Rule for DismissedAgentEnds {
                 _ => continue,
             };
             let works = leases.values().any(|holder| *holder == agent);
+            if works {
+                useless_since.remove(agent);
+            }
             if dismissed.contains(agent) && up.contains(agent) && !works {
-                useless.arise(agent, entry.at);
+                useless.arise(agent, *useless_since.entry(agent).or_insert(entry.at));
             } else {
                 useless.settle(agent, entry.at).into_iter().for_each(|due| tell(found, agent, due));
             }
@@ -308,7 +316,9 @@ mod tests {
             (5_000, lease_released("j", 1)),
             (5_300, exited("a", 2)),
             (5_305, up("a")),
-            (5_700, exited("a", 0)),
+            (5_400, down("a")),
+            (5_405, up("a")),
+            (5_999, exited("a", 0)),
             (6_000, dismissed("b")),
         ];
         holds(&DismissedAgentEnds::default(), 2, facts);
@@ -323,6 +333,8 @@ mod tests {
             breaks(&DismissedAgentEnds::default(), broken, &["1:23:20", "1:33:20"], facts.clone());
             breaks(&DismissedAgentEnds::default(), broken, &[], [facts, vec![(5_601, exited("a", 0))]].concat());
         }
+        let again_and_again = [(5_000, lease_released("j", 1)), (5_400, exited("a", 2)), (5_405, up("a"))];
+        breaks(&DismissedAgentEnds::default(), broken, &[], [working, again_and_again.to_vec()].concat());
         let idle = vec![(1, up("a")), (500, dismissed("a"))];
         breaks(&DismissedAgentEnds::default(), (1_600, broken.1, broken.2), &["0:08:20"], idle);
     }

@@ -189,7 +189,8 @@ impl Rule for LeasedJobRuns {
                     leases.remove(&(job, *attempt));
                     settle_unused(&mut unused, (job, *attempt), entry.at, found);
                 }
-                // Its next process cannot know of the lease: running out is all that can happen to it.
+                // Its next process may never hear of the lease, or has to wait lest a worker has outlived this one: running
+                // out is all that can be asked of it.
                 Fact::AgentDown { agent, .. } => {
                     for lease in unused.open(|lease| leases.get(lease) == Some(&agent)) {
                         settle_unused(&mut unused, lease, entry.at, found);

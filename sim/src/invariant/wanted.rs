@@ -15,7 +15,7 @@ pub(super) struct WantedEnds<'a> {
 }
 
 impl<'a> WantedEnds<'a> {
-    /// Follows a fact, whose end it tells of included: ask [`WantedEnds::of`] before.
+    /// Follows a fact. If it tells of an agent's end, ask [`WantedEnds::of`] first.
     pub(super) fn follow(&mut self, fact: &'a Fact) {
         match fact {
             Fact::AgentStopRequested { agent } => drop(self.stops.insert(agent)),

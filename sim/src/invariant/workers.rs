@@ -55,7 +55,8 @@ impl Rule for OneLiveWorker {
 
 /// A machine has workers of one owner at a time.
 ///
-/// A worker uses its machine from when it starts on a job: until then it may be waiting for leave.
+/// A worker uses its machine from when it starts on a job: until then it may be waiting for leave. It uses it until it
+/// ends, or has stopped the job and its report of that was accepted: from then on it may be waiting for an answer.
 #[derive(Clone, Debug, Default)]
 pub struct ExclusiveUse {
     /// Two owners at once for at most this long are no breach. Default: zero.
@@ -71,6 +72,7 @@ impl Rule for ExclusiveUse {
         let mut used: Overlaps<&Agent, &Job> = Overlaps::new(1, self.grace);
         let mut workers: BTreeMap<&WorkerId, (&Agent, &Job)> = BTreeMap::new();
         let mut at_work: BTreeSet<&WorkerId> = BTreeSet::new();
+        let mut stopped: BTreeMap<(&Job, u32), &WorkerId> = BTreeMap::new();
         let mut counts: Counts<(&Agent, &Job)> = Counts::default();
         let mut both: Vec<Overlap<&Agent, &Job>> = Vec::new();
         for entry in history.journal {
@@ -82,8 +84,16 @@ impl Rule for ExclusiveUse {
                         used.enter(agent, owner, entry.at);
                     }
                 }
+                Fact::JobStopped { job, attempt, worker, .. } => drop(stopped.insert((job, *attempt), worker)),
                 Fact::WorkerEnded { worker } => {
                     let Some((agent, owner)) = workers.remove(worker) else { continue };
+                    if at_work.remove(worker) && counts.remove(&(agent, owner)) {
+                        both.extend(used.leave(agent, owner, entry.at));
+                    }
+                }
+                Fact::JobReported { job, attempt, accepted: true, .. } => {
+                    let Some(worker) = stopped.remove(&(job, *attempt)) else { continue };
+                    let Some((agent, owner)) = workers.get(worker).copied() else { continue };
                     if at_work.remove(worker) && counts.remove(&(agent, owner)) {
                         both.extend(used.leave(agent, owner, entry.at));
                     }
@@ -201,6 +211,21 @@ mod tests {
             (6, ended("w1")),
         ];
         holds(&ExclusiveUse::default(), 1, facts);
+    }
+
+    #[test]
+    fn a_worker_whose_report_was_accepted_may_wait_for_the_answer() {
+        let facts = |end: Vec<(u64, Fact)>| {
+            let first = vec![(1, began("w1", "a", "b/1", 1)), (1, started("b/1", 1, "a", "w1"))];
+            let second = vec![(4, began("w2", "a", "c/1", 1)), (4, started("c/1", 1, "a", "w2")), (6, ended("w1"))];
+            [first, end, second].concat()
+        };
+        let done = (3, reported("b/1", 1, Outcome::Succeeded));
+        holds(&ExclusiveUse::default(), 1, facts(vec![(2, stopped("b/1", 1, "w1")), done.clone()]));
+        // Somebody else may say so of one that is at work.
+        for end in [vec![done], vec![(2, stopped("b/1", 1, "w1")), (3, refused("b/1", 1, Outcome::Succeeded))]] {
+            breaks(&ExclusiveUse::default(), (4, "a", "exclusive-use/agent"), &["by b and by c"], facts(end));
+        }
     }
 
     #[test]

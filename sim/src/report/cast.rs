@@ -6,7 +6,9 @@ use serde_json::Value;
 use squall_protocol::Fact;
 
 use crate::journal::Entry;
+use crate::trace::What;
 use crate::verdict::Finding;
+use crate::world::Ended;
 
 /// Fields of facts that name nobody and nothing.
 const NOT_NAMES: [&str; 8] = ["fact", "outcome", "why", "until", "digest", "published", "kind", "detail"];
@@ -21,10 +23,26 @@ pub(crate) struct Cast {
 
 impl Cast {
     /// The cast of a run whose worst finding this is. Without one, and when it tells of no agent, all are concerned.
-    pub(crate) fn of(journal: &[Entry], nodes: &[String], finding: Option<&Finding>) -> Self {
-        let agents: BTreeSet<String> = journal.iter().filter_map(|entry| started(&entry.fact)).collect();
+    pub(crate) fn of(ended: &Ended, finding: Option<&Finding>) -> Self {
+        let servers = ended.events.iter().filter_map(|event| match &event.what {
+            What::RequestSent { to, .. } => Some(to.as_str()),
+            _ => None,
+        });
+        Self::among(&ended.journal, &ended.nodes, &servers.collect(), finding)
+    }
+
+    fn among(journal: &[Entry], nodes: &[String], servers: &BTreeSet<&str>, finding: Option<&Finding>) -> Self {
+        // Their processes start as those of agents do.
+        let is_agent = |name: &String| !servers.contains(name.as_str());
+        let agents: BTreeSet<String> =
+            journal.iter().filter_map(|entry| started(&entry.fact)).filter(is_agent).collect();
         let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for entry in journal {
+            // A machine is that of the agents which run there.
+            let machine = nodes.get(entry.node.0 as usize).filter(|node| !agents.contains(*node));
+            if let (Some(machine), Some(agent)) = (machine, started(&entry.fact).filter(is_agent)) {
+                owners.entry(machine.clone()).or_default().insert(agent);
+            }
             let (mut of, things): (Vec<String>, Vec<String>) =
                 names(&entry.fact).into_iter().partition(|name| agents.contains(name));
             if of.is_empty() && is_told_by_worker(&entry.fact) {
@@ -102,6 +120,7 @@ mod tests {
 
     fn cast(subject: &str, message: &str) -> Cast {
         let facts = vec![
+            Fact::AgentUp { agent: "server".into() },
             Fact::AgentUp { agent: "runner-1".into() },
             Fact::AgentUp { agent: "runner-2".into() },
             Fact::SessionOpened { session: "s-1".into(), agent: "runner-1".into() },
@@ -117,7 +136,8 @@ mod tests {
             at: SimTime::ZERO,
             message: message.to_owned(),
         };
-        Cast::of(&facts.into_iter().map(entry).collect::<Vec<_>>(), &["world".to_owned()], Some(&finding))
+        let journal: Vec<Entry> = facts.into_iter().map(entry).collect();
+        Cast::among(&journal, &["box".to_owned()], &["server"].into(), Some(&finding))
     }
 
     fn concerns(cast: &Cast, name: &str) -> bool {

@@ -26,9 +26,8 @@ pub fn mermaid(report: &Report<'_>) -> String {
     let scene = Scene::of(report);
     let failed_ms = scene.findings.first().map_or(scene.end_ms, |found| found.at_ms);
     let worst = report.trial.outcome.verdict.worst();
-    let cast = Cast::of(&report.trial.ended.journal, &scene.lanes, worst);
-    let (left_out, _) = cast.left_out();
-    let is_told = |lane: &u32| !left_out.contains(&scene.lanes[*lane as usize].as_str());
+    let cast = Cast::of(&report.trial.ended, worst);
+    let is_told = |lane: &u32| cast.concerns(std::slice::from_ref(&scene.lanes[*lane as usize]));
     let mut lines = lines(&scene);
     lines.retain(|line| line.lanes.iter().all(is_told));
     lines.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));

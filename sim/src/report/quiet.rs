@@ -1,14 +1,18 @@
-//! Jobs and messages that went as they should: a story leaves their details out.
+//! Jobs, messages and locks that went as they should: a story leaves their details out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Job, Message, Outcome, WorkerId};
+use squall_protocol::facts::{Agent, Job, Lock, Message, Outcome, WorkerId};
 
 use super::cast::words;
 use crate::journal::Entry;
 use crate::time::SimTime;
 use crate::verdict::Verdict;
+
+/// A lock that is given back before this is over has kept nobody waiting to speak of.
+const LOCK_QUIET: Duration = Duration::from_secs(1);
 
 /// What a story does not have to tell in full.
 pub(crate) struct Quiet {
@@ -16,6 +20,8 @@ pub(crate) struct Quiet {
     /// Those that executed one of these jobs.
     workers: BTreeSet<WorkerId>,
     messages: BTreeSet<Message>,
+    /// Locks with the tokens by which they were held, and not for long.
+    locks: BTreeSet<(Lock, u64)>,
 }
 
 /// A job that was queued, given to one agent, executed once and reported as succeeded.
@@ -61,6 +67,7 @@ impl Quiet {
         Self {
             workers: journal.iter().filter_map(quiet_worker).collect(),
             jobs,
+            locks: quiet_locks(journal, verdict),
             messages: messages.into_iter().filter(quiet_message).map(|(message, _)| message.clone()).collect(),
         }
     }
@@ -74,6 +81,9 @@ impl Quiet {
             };
         }
         if matches!(fact, Fact::WorkerExited { worker, code: Some(_) } if self.workers.contains(worker)) {
+            return Telling::Nothing;
+        }
+        if lock_of(fact).is_some_and(|(lock, token)| self.locks.contains(&(lock.clone(), token))) {
             return Telling::Nothing;
         }
         if message_of(fact).is_some_and(|message| self.messages.contains(message)) {
@@ -113,6 +123,31 @@ fn quiet_job(told: &[&Entry]) -> Option<QuietJob> {
         Some(agent) if agents.is_empty() && reports == 1 => {
             Some(QuietJob { queued_at: queued_at?, agent: agent.clone() })
         }
+        _ => None,
+    }
+}
+
+fn quiet_locks(journal: &[Entry], verdict: &Verdict) -> BTreeSet<(Lock, u64)> {
+    let mut taken: BTreeMap<(&Lock, u64), SimTime> = BTreeMap::new();
+    let mut quiet = BTreeSet::new();
+    for entry in journal {
+        match &entry.fact {
+            Fact::LockTaken { lock, token, .. } => drop(taken.insert((lock, *token), entry.at)),
+            Fact::LockReleased { lock, token } => {
+                let held = taken.get(&(lock, *token)).map(|at| entry.at.since(*at));
+                if held.is_some_and(|held| held < LOCK_QUIET) && !concerns(verdict, &lock.0) {
+                    quiet.insert((lock.clone(), *token));
+                }
+            }
+            _ => {}
+        }
+    }
+    quiet
+}
+
+fn lock_of(fact: &Fact) -> Option<(&Lock, u64)> {
+    match fact {
+        Fact::LockTaken { lock, token, .. } | Fact::LockReleased { lock, token } => Some((lock, *token)),
         _ => None,
     }
 }
@@ -217,6 +252,31 @@ mod tests {
             message: "a was late with job-1.".to_owned(),
         };
         assert_eq!(told(done(["a", "a"]), &Verdict::of(vec![finding])), 4);
+    }
+
+    #[test]
+    fn a_lock_is_told_that_is_kept_or_expires_or_is_found() {
+        let (lock, holder) = (Lock::from("l"), Agent::from("h"));
+        let taken = Fact::LockTaken { lock: lock.clone(), holder, token: 1 };
+        let end = Fact::LockReleased { lock: lock.clone(), token: 1 };
+        let at = |ends: u64, end: &Fact, verdict: &Verdict| {
+            let mut entries = journal(vec![taken.clone(), end.clone()]);
+            entries[1].at = SimTime::from_millis(ends);
+            let quiet = Quiet::of(&entries, verdict);
+            entries.iter().filter(|entry| !matches!(quiet.telling(&entry.fact), Telling::Nothing)).count()
+        };
+        assert_eq!(at(999, &end, &Verdict::default()), 0);
+        assert_eq!(at(1_000, &end, &Verdict::default()), 2);
+        assert_eq!(at(10, &Fact::LockExpired { lock, token: 1 }, &Verdict::default()), 2);
+        let finding = Finding {
+            severity: Severity::Violation,
+            invariant: "x".to_owned(),
+            subject_kind: "lock".to_owned(),
+            subject: "l".to_owned(),
+            at: SimTime::ZERO,
+            message: "two held it".to_owned(),
+        };
+        assert_eq!(at(10, &end, &Verdict::of(vec![finding])), 2);
     }
 
     #[test]

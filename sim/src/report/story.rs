@@ -197,7 +197,9 @@ pub(super) fn routine(fact: &Fact) -> Option<String> {
         Fact::LeaseRenewed { job, attempt, .. } => Some(format!("{job} is renewed in attempt {attempt}")),
         Fact::LeaseAnswered { job, attempt, .. } => Some(format!("{job} has its answer in attempt {attempt}")),
         Fact::LookUpAnswered { job, what, .. } => Some(format!("{what} has been looked up for {job}")),
-        Fact::JobCancelAnswered { job, attempt } => Some(format!("{job} has its answer in attempt {attempt}")),
+        Fact::JobCancelAnswered { job, attempt } => {
+            Some(format!("the worker of {job} is answered in attempt {attempt}"))
+        }
         Fact::JobEffect { job, worker, .. } => Some(format!("{job} has effects through {worker}")),
         Fact::AgentShown { agent, online, busy } => Some(format!("{agent} is shown {online} {busy}")),
         _ => None,

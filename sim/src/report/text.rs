@@ -15,7 +15,7 @@ use crate::trace::NodeId;
 use crate::verdict::{Finding, Severity};
 
 /// Settings longer than this many characters are cut: a case file has them in full.
-const SETTINGS_CHARS_MAX: usize = 600;
+const SETTINGS_CHARS_MAX: usize = 200;
 /// Of a long story this many lines are told from its beginning,
 const LINES_HEAD: usize = 40;
 /// this many before its failure,
@@ -106,6 +106,10 @@ fn faults(report: &Report<'_>, to: &mut String) -> fmt::Result {
             effects => format!("{effects} effects"),
         };
         writeln!(to, "  {id:>2}  {begin:>13}  {end:>13}  {} ({effects})", words::fault(fault))?;
+        let own = report.scenario.system_faults().iter().find(|(name, _)| *name == fault.kind.family());
+        if let Some((_, about)) = own {
+            writeln!(to, "  {:>2}  {:>13}  {:>13}  {about}", "", "", "")?;
+        }
     }
     writeln!(to)
 }
@@ -115,17 +119,14 @@ fn timeline(report: &Report<'_>, to: &mut String) -> fmt::Result {
     let width = nodes.iter().map(String::len).max().unwrap_or(0);
     let name = |node: NodeId| nodes.get(node.0 as usize).map(String::as_str).unwrap_or_default();
     let worst = report.trial.outcome.verdict.worst();
-    let cast = Cast::of(&report.trial.ended.journal, nodes, worst);
+    let cast = Cast::of(&report.trial.ended, worst);
+    let lines = series::fold(story::lines(report, &cast));
     match cast.left_out() {
         (out, _) if out.is_empty() => writeln!(to, "timeline")?,
-        (out, told) => writeln!(
-            to,
-            "timeline of {}; the failure does not concern {}, so they are left out",
-            told.join(", "),
-            out.join(", ")
-        )?,
+        (out, told) => {
+            writeln!(to, "timeline of {}; what concerns only {} is left out", told.join(", "), out.join(", "))?;
+        }
     }
-    let lines = series::fold(story::lines(report, &cast));
     let (head, tail) = around(&lines, worst.map_or(SimTime::MAX, |worst| worst.at));
     for (n, line) in lines.iter().enumerate() {
         if head.contains(&n) || tail.contains(&n) {

@@ -93,7 +93,9 @@ fn retry_after_words(header: &RetryAfter) -> String {
 pub fn fact(fact: &Fact) -> String {
     match fact {
         Fact::CredentialsRefused { agent } => format!("the credentials of {agent} are refused"),
-        Fact::PoolTarget { pool, size } => format!("{pool} is to have {size} agents"),
+        Fact::PoolTarget { pool, size } => {
+            format!("{pool} is to have {size} {}", if *size == 1 { "agent" } else { "agents" })
+        }
         Fact::PoolJoined { pool, agent } => format!("{agent} is created in {pool}"),
         Fact::PoolLeft { pool, agent } => format!("{agent} of {pool} is gone"),
         Fact::JobQueued { job } => format!("{job} is queued"),
@@ -185,7 +187,9 @@ pub fn fact(fact: &Fact) -> String {
         Fact::StageBegan { job, stage } => format!("stage {stage} of {job} begins"),
         Fact::StageEnded { job, stage } => format!("stage {stage} of {job} ends"),
         Fact::StageAlert { job, stage } => format!("an alert is raised about stage {stage} of {job}"),
-        Fact::ArtifactPublished { artifact, digest } => format!("{artifact} is published with digest {digest}"),
+        Fact::ArtifactPublished { artifact, digest } => {
+            format!("{artifact} is published with digest {}", short(digest))
+        }
         Fact::ArtifactSent { artifact, bytes, whole: true } => format!("{bytes} bytes of {artifact} were sent: all"),
         Fact::ArtifactSent { artifact, bytes, whole: false } => {
             format!("{bytes} bytes of {artifact} were sent, and then no more")
@@ -195,13 +199,13 @@ pub fn fact(fact: &Fact) -> String {
             format!("{artifact} is there, with its published digest")
         }
         Fact::ArtifactVisible { artifact, digest, published } => {
-            format!("{artifact} is there with digest {digest}, published was {published}")
+            format!("{artifact} is there with digest {}, published was {}", short(digest), short(published))
         }
         Fact::ArtifactUsed { artifact, job, digest, published } if digest == published => {
             format!("{job} uses {artifact}, with its published digest")
         }
         Fact::ArtifactUsed { artifact, job, digest, published } => {
-            format!("{job} uses {artifact} with digest {digest}, published was {published}")
+            format!("{job} uses {artifact} with digest {}, published was {}", short(digest), short(published))
         }
         Fact::ArtifactMissed { artifact, job } => format!("{job} ends without {artifact}"),
         Fact::ClientWaited { client, server, millis } => {
@@ -215,6 +219,11 @@ pub fn fact(fact: &Fact) -> String {
         Fact::Custom { kind, subject, detail } => format!("{kind}: {subject} {detail}").trim_end().to_owned(),
         other => serde_json::to_string(other).expect("facts are plain data"),
     }
+}
+
+/// As much of a digest as tells it from others.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 fn outcome_words(outcome: Outcome) -> &'static str {
