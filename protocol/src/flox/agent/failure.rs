@@ -59,6 +59,9 @@ pub enum Failure {
     },
 }
 
+/// The exit code of what comes after curl in a script, such as `sha256sum`.
+pub const NOT_OF_CURL: i32 = 1;
+
 /// How far an exchange had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum During {
@@ -84,7 +87,7 @@ impl Failure {
         }
     }
 
-    /// curl's exit code (`include/curl/curl.h`); 1 for what curl does not know.
+    /// curl's exit code (`include/curl/curl.h`); [`NOT_OF_CURL`] for what curl does not know.
     pub fn exit_code(&self) -> i32 {
         match self {
             Failure::Broken { error, during } => match (error, during) {
@@ -100,7 +103,7 @@ impl Failure {
             Failure::Status { .. } => 22,
             Failure::Disk { .. } => 23,
             Failure::TimedOut(_) => 28,
-            Failure::SomethingElse { .. } | Failure::Mismatch { .. } | Failure::Exists(_) => 1,
+            Failure::SomethingElse { .. } | Failure::Mismatch { .. } | Failure::Exists(_) => NOT_OF_CURL,
         }
     }
 

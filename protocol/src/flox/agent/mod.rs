@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use self::cache::Cache;
 use self::download::Download;
-pub use self::failure::{During, Failure};
+pub use self::failure::{During, Failure, NOT_OF_CURL};
 use self::line::Line;
 pub use self::line::{HEAD_TIMEOUT, MAX_TIME, STALLED};
 use self::look_up::LookUp;
@@ -29,7 +29,7 @@ use self::part::Part;
 pub use self::patience::BUDGET;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::flox::choices::{self, Choices, Destination, Placement};
+use crate::flox::choices::{self, Choices, Destination, Placement, Transfer};
 use crate::flox::wire::{self, Digest};
 use crate::http::Http;
 use crate::random::Random;
@@ -91,9 +91,18 @@ pub async fn fetch(
     settings: Settings,
     install: &dyn Install,
 ) -> Result<(), Failure> {
+    let transfer = choices.transfer;
     let done = Job::new(machine, choices, settings).run(install).await;
     if let Err(failure) = &done {
-        tracing::error!("{failure}");
+        let code = failure.exit_code();
+        let is_step_of_shell = !matches!(transfer, Transfer::ToolCache | Transfer::Patient);
+        // Of everything else curl has told already.
+        if code == NOT_OF_CURL || !is_step_of_shell {
+            tracing::error!("{failure}");
+        }
+        if is_step_of_shell {
+            tracing::error!("Process completed with exit code {code}.");
+        }
     }
     done
 }

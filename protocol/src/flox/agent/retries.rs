@@ -11,7 +11,10 @@ use crate::retry::{Attempt, Decision, Policy, RetryPolicy, presets};
 
 /// The attempts of one call.
 pub(super) struct Retries {
+    transfer: Transfer,
     policy: Box<dyn RetryPolicy>,
+    /// How many there may be, where that is limited.
+    retries: Option<u32>,
     made: u32,
     began: Mono,
     clock: Arc<dyn Clock>,
@@ -28,7 +31,7 @@ impl Retries {
             Transfer::ToolCache => preset("tool-cache"),
             Transfer::Patient => patience(),
         };
-        Self { policy: policy.start(), made: 0, began, clock }
+        Self { transfer, retries: policy.retries, policy: policy.start(), made: 0, began, clock }
     }
 
     /// For what is asked beside it. Versions with tool-cache ask by a plain curl.
@@ -53,7 +56,14 @@ impl Retries {
         match self.policy.decide(&attempt, random) {
             Decision::GiveUp => Err(failure),
             Decision::Retry(wait) => {
-                tracing::warn!("Problem: {failure}. Will retry in {} seconds.", wait.as_secs());
+                let problem = match self.transfer {
+                    Transfer::CurlRetryAllErrors => "Problem (retrying all errors)".to_owned(),
+                    _ => format!("Problem: {failure}"),
+                };
+                // As curl counts: this one is among those that are left.
+                let left =
+                    self.retries.map(|retries| format!(" {} retries left.", (retries + 1).saturating_sub(self.made)));
+                tracing::warn!("{problem}. Will retry in {} seconds.{}", wait.as_secs(), left.unwrap_or_default());
                 self.clock.sleep(wait).await;
                 Ok(())
             }
