@@ -55,6 +55,8 @@ pub struct Dispatch {
     pub(super) cancel: Watch<Cancel>,
     /// Set when its first renewal is answered, or never will be.
     pub(super) fate: Watch<Option<Fate>>,
+    /// The messages that wait for that.
+    pub(super) settling: Watch<BTreeSet<i64>>,
     done: Watch<Option<Result<TaskResult, Failure>>>,
 }
 
@@ -137,6 +139,7 @@ impl Dispatcher {
             origin,
             cancel: Watch::new(Cancel::default()),
             fate: Watch::new(None),
+            settling: Watch::new(BTreeSet::new()),
             done: Watch::new(None),
         });
         let (previous, cancelled) = {

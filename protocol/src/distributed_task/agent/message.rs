@@ -116,6 +116,10 @@ impl Station {
         if let (true, Some(session)) = (at_once, session) {
             self.delete_message(session, message).await;
         }
+        // What is delivered again before that is known says nothing new.
+        if !dispatch.settling.change(|messages| messages.insert(message)) {
+            return;
+        }
         let (station, cursor) = (self.clone(), cursor.clone());
         self.tasks.add(async move {
             let stays = match dispatch.fate.until(|fate| *fate).await {
@@ -129,6 +133,7 @@ impl Station {
             if let Some(session) = session.filter(|_| !stays && !at_once) {
                 station.delete_message(session, message).await;
             }
+            dispatch.settling.change(|messages| messages.remove(&message));
         });
     }
 
