@@ -244,6 +244,28 @@ fn a_message_that_comes_after_a_failed_update_is_not_thrown_away() {
 }
 
 #[test]
+fn a_message_that_comes_twice_before_its_job_is_known_to_be_anothers_is_left_for_the_next_attempt() {
+    let body = json!({"jobId": Uuid::from_u128(5), "requestId": 5, "plan": {"version": 12}});
+    let job = is(200, json!({"messageId": 5, "messageType": "PipelineAgentJobRequest", "body": body.to_string()}));
+    let (mut polls, mut renewals) = (0, 0);
+    let bench = Bench::new(move |what| match what {
+        polled if polled.starts_with("GET") && polled.ends_with("/messages") => {
+            polls += 1;
+            (polls <= 2).then(|| job.clone())
+        }
+        renewed if renewed.starts_with("PATCH") && renewed.contains("/jobrequests/") => {
+            renewals += 1;
+            let trouble = exception(503, "");
+            Some(if renewals == 1 { trouble } else { exception(409, "TaskAgentJobTokenExpiredException") })
+        }
+        _ => None,
+    });
+    bench.run(Choices::hardened(), secs(100));
+    assert_eq!(bench.times("PATCH").len(), 2, "one fails, and one tells");
+    assert!(bench.times("DELETE").is_empty(), "its number may bring the next attempt");
+}
+
+#[test]
 fn failed_look_ups_of_flags_do_not_keep_the_repaired_agent_from_its_work() {
     let dead = |what: &str| what.contains("connectionData").then_some(Reply::Reset);
     for choices in [Choices::hardened(), Choices::upstream()] {
