@@ -222,15 +222,13 @@ pub struct Parameters {
     pub broker: Broker,
     /// Does the broker ask for an acknowledgement of job messages?
     pub should_acknowledge: bool,
-    /// How long a cancelled job may take to end by itself; goes with the cancellation. Five minutes unless a workflow says
-    /// something else.
+    /// How long a cancelled job may take to end by itself; goes with the cancellation. Sources do not say.
     pub cancel_timeout: Duration,
     /// Life of an agent's token: about 50 min (azure-pipelines-agent#1737).
     pub token_life: Duration,
     /// Life of a job's token. Sources do not say; longer than any job here.
     pub job_token_life: Duration,
-    /// By how much an agent's clock may differ when it asks for a token. Sources do not say; five minutes are customary for
-    /// JWT.
+    /// By how much an agent's clock may differ when it asks for a token. Sources do not say.
     pub assertion_skew: Duration,
     /// How a refused registration is worded.
     pub refusal: RefusalCode,
