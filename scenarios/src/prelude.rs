@@ -42,6 +42,7 @@ pub use squall_sim::invariant::messages::*;
 pub use squall_sim::invariant::patience::*;
 pub use squall_sim::invariant::queue::*;
 pub use squall_sim::invariant::restarts::*;
+pub use squall_sim::invariant::session_ends::*;
 pub use squall_sim::invariant::sessions::*;
 pub use squall_sim::invariant::shutdown::*;
 pub use squall_sim::invariant::stages::*;

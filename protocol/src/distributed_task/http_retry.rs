@@ -7,7 +7,7 @@ use rand::RngCore;
 
 use crate::http::TransportError;
 use crate::random::{self, Random};
-use crate::retry::{Attempt, Decision, Outcome, RetryPolicy};
+use crate::retry::{Attempt, Decision, Outcome, RetryPolicy, asks_for_later};
 
 /// When this header is in an answer, the host is known to be away and the status is not retried.
 pub const HOST_OFFLINE: &str = "x-vss-hostofflineerror";
@@ -109,9 +109,7 @@ impl FullJitter {
 impl RetryPolicy for FullJitter {
     fn decide(&mut self, attempt: &Attempt<'_>, random: &mut Random) -> Decision {
         let asked = match &attempt.outcome {
-            Outcome::Status { status, retry_after }
-                if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
-            {
+            Outcome::Status { status, retry_after } if asks_for_later(*status) => {
                 retry_after.unwrap_or_default().min(FullJitter::CAP)
             }
             Outcome::Transport(_) => Duration::ZERO,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, Uri};
 use tower::ServiceExt;
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
-use super::retry_after;
+use super::{asks_for_later, retry_after, same_call};
 use crate::clock::{Clock, Mono};
 use crate::http::{Body, Http};
 use crate::line::SharedRandom;
@@ -34,7 +34,7 @@ pub fn minding(http: Http, clock: Arc<dyn Clock>, random: SharedRandom, most: Du
             let answer = http.oneshot(request).await?;
             if let Some(asked) = asked(&answer, &*clock) {
                 let wait = asked.min(most) + random.uniform(Duration::ZERO..SPREAD);
-                told.lock().insert(call(&method, &uri), clock.mono() + wait);
+                told.lock().insert(same_call(&method, &uri), clock.mono() + wait);
             }
             Ok(answer)
         }
@@ -53,7 +53,7 @@ impl Told {
         if told.is_empty() {
             return None;
         }
-        let call = call(method, uri);
+        let call = same_call(method, uri);
         let left = told.get(&call)?.since(clock.mono());
         if left.is_zero() {
             told.remove(&call);
@@ -67,14 +67,8 @@ impl Told {
     }
 }
 
-fn call(method: &Method, uri: &Uri) -> String {
-    format!("{method} {}{}", uri.authority().map_or("", |authority| authority.as_str()), uri.path())
-}
-
 fn asked(answer: &Response<Body>, clock: &dyn Clock) -> Option<Duration> {
-    let status = answer.status();
-    let is_trouble = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-    if !is_trouble || !answer.headers().contains_key(http::header::RETRY_AFTER) {
+    if !asks_for_later(answer.status()) || !answer.headers().contains_key(http::header::RETRY_AFTER) {
         return None;
     }
     retry_after(answer.headers(), clock.wall()).filter(|asked| !asked.is_zero())
@@ -82,6 +76,7 @@ fn asked(answer: &Response<Body>, clock: &dyn Clock) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 

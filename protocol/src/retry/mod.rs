@@ -6,6 +6,7 @@
 //! ([`expression`]), or is there already: [`Iterated`] takes what `backon` builds, and `tower_retry` (a feature) takes
 //! policies of `tower::retry`. [`Caller`] makes calls with any of them.
 
+mod again;
 pub mod breaker;
 pub mod budget;
 mod caller;
@@ -39,6 +40,7 @@ use crate::clock::Mono;
 use crate::http::TransportError;
 use crate::random::Random;
 
+pub use self::again::{asks_for_later, same_call};
 pub use self::caller::{Caller, Ended, GaveUp, Hedge, Tried};
 pub use self::composed::Composed;
 pub use self::iterated::Iterated;

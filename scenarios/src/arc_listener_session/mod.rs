@@ -27,9 +27,8 @@ use squall_sim::invariant::patience::{RetryAfterBounded, RetryAfterMinded, Silen
 use squall_sim::invariant::pools::{PoolReachesTarget, PoolWithinCapacity};
 use squall_sim::invariant::queue::QueuedJobEnds;
 use squall_sim::invariant::restarts::{Counted, RestartsBounded};
-use squall_sim::invariant::sessions::{
-    Holders, NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession,
-};
+use squall_sim::invariant::session_ends::StoppedAgentLeavesNoSession;
+use squall_sim::invariant::sessions::{Holders, NotLockedOut, OneLiveSession, SessionRegained};
 use squall_sim::invariant::shutdown::ShutdownInTime;
 use squall_sim::scenario::{Drawn, Misfit, Model};
 

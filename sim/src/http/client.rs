@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use squall_protocol::hyper_errors::transport_error;
-use squall_protocol::{Body, Fact, Http, TransportError};
+use squall_protocol::{Body, Fact, Http, TransportError, retry};
 use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
@@ -238,7 +238,7 @@ impl<'a> Told<'a> {
                     node.world().was_refused(node.id());
                 }
                 self.note(|id| What::Answered { id, status: response.status().as_u16() });
-                if repeats::is_trouble(response.status()) {
+                if retry::asks_for_later(response.status()) {
                     let told = repeats::told(response.headers());
                     if let Some(seconds) = told {
                         let server = self.uri.host().unwrap_or_default();

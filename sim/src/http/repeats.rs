@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
+use squall_protocol::retry::same_call;
 
 use crate::one_thread::OneThread;
 use crate::time::SimTime;
@@ -44,7 +45,7 @@ impl Failures {
     pub(super) fn add(&self, method: &Method, uri: &Uri, failed: Failed) {
         let mut state = self.0.borrow_mut();
         let ended = state.ended;
-        state.failed.insert(call(method, uri), (failed, ended));
+        state.failed.insert(same_call(method, uri), (failed, ended));
     }
 
     /// A call is made: how it failed the last time, if it did.
@@ -54,19 +55,9 @@ impl Failures {
         if state.failed.is_empty() {
             return None;
         }
-        let (call, (failed, ended)) = state.failed.remove_entry(&call(method, uri))?;
+        let (call, (failed, ended)) = state.failed.remove_entry(&same_call(method, uri))?;
         Some(Again { call, failed, idle: ended == state.ended })
     }
-}
-
-/// What stays the same when a call is made again. A query tells of a state that may be another one by then.
-fn call(method: &Method, uri: &Uri) -> String {
-    format!("{method} {}{}", uri.authority().map_or("", |authority| authority.as_str()), uri.path())
-}
-
-/// Does this status say that the call may be made again later?
-pub(super) fn is_trouble(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// For how many seconds an answer tells its caller to wait. A date depends on the caller's clock, and tells nothing here.

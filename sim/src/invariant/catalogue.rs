@@ -23,9 +23,8 @@ use super::pools::{PoolReachesTarget, PoolWithinCapacity};
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use super::restarts::RestartsBounded;
-use super::sessions::{
-    LiveSessionNotDeleted, NotLockedOut, OneLiveSession, SessionRegained, StoppedAgentLeavesNoSession,
-};
+use super::session_ends::{LiveSessionNotDeleted, StoppedAgentLeavesNoSession};
+use super::sessions::{NotLockedOut, OneLiveSession, SessionRegained};
 use super::shutdown::ShutdownInTime;
 use super::stages::{SlowStageAlerted, StageEnds};
 use super::unused_leases::{LeasedJobRuns, NoLeakedRenewal};

@@ -76,29 +76,34 @@ impl Rule for ExclusiveUse {
         let mut counts: Counts<(&Agent, &Job)> = Counts::default();
         let mut both: Vec<Overlap<&Agent, &Job>> = Vec::new();
         for entry in history.journal {
-            match &entry.fact {
-                Fact::WorkerBegan { worker, agent, owner, .. } => drop(workers.insert(worker, (agent, owner))),
+            let over = match &entry.fact {
+                Fact::WorkerBegan { worker, agent, owner, .. } => {
+                    workers.insert(worker, (agent, owner));
+                    None
+                }
                 Fact::JobStarted { worker, .. } => {
-                    let Some((agent, owner)) = workers.get(worker).copied() else { continue };
-                    if at_work.insert(worker) && counts.add((agent, owner)) {
+                    if let Some((agent, owner)) = workers.get(worker).copied()
+                        && at_work.insert(worker)
+                        && counts.add((agent, owner))
+                    {
                         used.enter(agent, owner, entry.at);
                     }
+                    None
                 }
-                Fact::JobStopped { job, attempt, worker, .. } => drop(stopped.insert((job, *attempt), worker)),
-                Fact::WorkerEnded { worker } => {
-                    let Some((agent, owner)) = workers.remove(worker) else { continue };
-                    if at_work.remove(worker) && counts.remove(&(agent, owner)) {
-                        both.extend(used.leave(agent, owner, entry.at));
-                    }
+                Fact::JobStopped { job, attempt, worker, .. } => {
+                    stopped.insert((job, *attempt), worker);
+                    None
                 }
-                Fact::JobReported { job, attempt, accepted: true, .. } => {
-                    let Some(worker) = stopped.remove(&(job, *attempt)) else { continue };
-                    let Some((agent, owner)) = workers.get(worker).copied() else { continue };
-                    if at_work.remove(worker) && counts.remove(&(agent, owner)) {
-                        both.extend(used.leave(agent, owner, entry.at));
-                    }
-                }
-                _ => {}
+                Fact::JobReported { job, attempt, accepted: true, .. } => stopped.remove(&(job, *attempt)),
+                Fact::WorkerEnded { worker } => Some(worker),
+                _ => None,
+            };
+            if let Some(worker) = over
+                && at_work.remove(worker)
+                && let Some((agent, owner)) = workers.remove(worker)
+                && counts.remove(&(agent, owner))
+            {
+                both.extend(used.leave(agent, owner, entry.at));
             }
         }
         both.extend(used.at_end(history.end));

@@ -11,7 +11,7 @@ use crate::actions::choices::{
     ClockSkew, CreateReplay, OnConflict, OnNotFound, OnRefusal, SessionDelete, SessionPause,
 };
 use crate::clock;
-use crate::distributed_task::agent::{is_not_found, is_refusal};
+use crate::distributed_task::agent::{NotFounds, is_not_found, is_refusal};
 use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
@@ -30,11 +30,6 @@ pub const CONFLICT_LIMIT: Duration = Duration::from_secs(240);
 pub const CLOCK_SKEW_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// What the deletion of a session may take (`MessageListener.DeleteSessionAsync`).
 pub const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often in a row the repaired runner is told that it does not exist before it believes it, and how far apart at
-/// least: the ordinary pause after a failed poll comes on top.
-pub const NOT_FOUND_CONFIRMATIONS: u32 = 5;
-/// See [`NOT_FOUND_CONFIRMATIONS`].
-pub const NOT_FOUND_PAUSE: Duration = Duration::from_secs(60);
 
 const JITTERED_PAUSE: Range<Duration> = seconds(15..45);
 
@@ -77,7 +72,7 @@ pub(super) struct Sessions {
     current: Watch<Option<Session>>,
     conflicts: u32,
     skews: u32,
-    not_found: u32,
+    not_found: NotFounds,
 }
 
 /// What to do after a failed creation.
@@ -91,7 +86,7 @@ impl Sessions {
         let flow = if runner.settings.use_v2_flow { Flow::V2 } else { Flow::V1 };
         let process = runner.line.random.with(|random| random.next_u32()) % 32_767 + 1;
         let owner = format!("{} (PID: {process})", runner.settings.agent_name);
-        Self { runner, flow, owner, current: Watch::new(None), conflicts: 0, skews: 0, not_found: 0 }
+        Self { runner, flow, owner, current: Watch::new(None), conflicts: 0, skews: 0, not_found: NotFounds::default() }
     }
 
     pub fn flow(&self) -> Flow {
@@ -119,7 +114,7 @@ impl Sessions {
                         tracing::info!("Runner reconnected.");
                         (self.conflicts, self.skews) = (0, 0);
                     }
-                    self.not_found = 0;
+                    self.not_found.forget();
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -163,17 +158,16 @@ impl Sessions {
 
     /// The server said that this runner does not exist. How long to wait before asking again; `None` to believe it.
     pub fn ask_again(&mut self) -> Option<Duration> {
-        self.not_found += 1;
-        let confirmed = match self.runner.choices.on_not_found {
-            OnNotFound::DeletesConfiguration => true,
-            OnNotFound::Confirms => self.not_found >= NOT_FOUND_CONFIRMATIONS,
-        };
-        (!confirmed).then_some(NOT_FOUND_PAUSE)
+        let wait = self.not_found.one_more();
+        match self.runner.choices.on_not_found {
+            OnNotFound::DeletesConfiguration => None,
+            OnNotFound::Confirms => wait,
+        }
     }
 
     /// The server said something that it would not say to a runner that does not exist.
     pub fn is_known(&mut self) {
-        self.not_found = 0;
+        self.not_found.forget();
     }
 
     async fn open(&self, key: Option<Uuid>) -> Result<Session, Failure> {
@@ -263,7 +257,7 @@ impl Sessions {
         if is_not_found(failure) {
             return self.registration_lost();
         }
-        self.not_found = 0;
+        self.not_found.forget();
         if failure.is(key::SESSION_CONFLICT) {
             return self.conflict();
         }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::azure::choices::{Choices, OnNotFound, OnRefusal, SessionPause};
 use crate::clock;
 use crate::distributed_task::agent::conduct::{CreateReplay, OnConflict};
-use crate::distributed_task::agent::{Station, is_not_found, is_refusal};
+use crate::distributed_task::agent::{NotFounds, Station, is_not_found, is_refusal};
 use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
@@ -25,11 +25,6 @@ pub const CONFLICT_LIMIT: u32 = 8;
 pub const CLOCK_SKEW_LIMIT: u32 = 60;
 /// What the deletion of a session may take.
 pub const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often in a row the repaired agent is told that it does not exist before it believes it, and how far apart at
-/// least: the ordinary pause after a failed poll comes on top.
-pub const NOT_FOUND_CONFIRMATIONS: u32 = 5;
-/// See [`NOT_FOUND_CONFIRMATIONS`].
-pub const NOT_FOUND_PAUSE: Duration = Duration::from_secs(60);
 
 const JITTERED_PAUSE: Range<Duration> = seconds(15..45);
 
@@ -59,7 +54,7 @@ pub(super) struct Sessions {
     errors: u32,
     conflicts: u32,
     skews: u32,
-    not_found: u32,
+    not_found: NotFounds,
 }
 
 /// What to do after a failed creation.
@@ -71,7 +66,16 @@ enum Verdict {
 impl Sessions {
     pub fn new(station: Arc<Station>, choices: Choices, progressive: Watch<bool>) -> Self {
         let current = Watch::new(None);
-        Self { station, choices, progressive, current, errors: 0, conflicts: 0, skews: 0, not_found: 0 }
+        Self {
+            station,
+            choices,
+            progressive,
+            current,
+            errors: 0,
+            conflicts: 0,
+            skews: 0,
+            not_found: NotFounds::default(),
+        }
     }
 
     /// The open session.
@@ -90,7 +94,8 @@ impl Sessions {
                 Ok(session) => {
                     tracing::info!("Session created.");
                     self.current.set(Some(session));
-                    (self.errors, self.conflicts, self.skews, self.not_found) = (0, 0, 0, 0);
+                    (self.errors, self.conflicts, self.skews) = (0, 0, 0);
+                    self.not_found.forget();
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -122,17 +127,16 @@ impl Sessions {
 
     /// The server said that this agent does not exist. How long to wait before asking again; `None` to believe it.
     pub fn ask_again(&mut self) -> Option<Duration> {
-        self.not_found += 1;
-        let confirmed = match self.choices.on_not_found {
-            OnNotFound::Believed => true,
-            OnNotFound::Confirmed => self.not_found >= NOT_FOUND_CONFIRMATIONS,
-        };
-        (!confirmed).then_some(NOT_FOUND_PAUSE)
+        let wait = self.not_found.one_more();
+        match self.choices.on_not_found {
+            OnNotFound::Believed => None,
+            OnNotFound::Confirmed => wait,
+        }
     }
 
     /// The server said something that it would not say to an agent that does not exist.
     pub fn is_known(&mut self) {
-        self.not_found = 0;
+        self.not_found.forget();
     }
 
     async fn open(&self, key: Option<Uuid>) -> Result<Session, Failure> {
@@ -175,7 +179,7 @@ impl Sessions {
                 None => Verdict::Stop(NoSession::Failure),
             };
         }
-        self.not_found = 0;
+        self.not_found.forget();
         if failure.is(key::SESSION_CONFLICT) {
             self.conflicts += 1;
             let given_up = self.choices.on_conflict == OnConflict::ExitAfter8 && self.conflicts >= CONFLICT_LIMIT;

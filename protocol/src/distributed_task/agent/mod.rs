@@ -18,6 +18,7 @@ mod in_hand;
 pub mod kill;
 mod lease;
 mod message;
+mod not_found;
 mod pipe;
 mod run_service;
 mod settings;
@@ -32,6 +33,8 @@ pub use lease::{
     RENEW_ERROR_WAIT, RENEW_LATER_ERROR_WAIT, RENEW_PAUSE, SLOWEST_CLOCK, SlowClock,
 };
 pub use message::{Cursor, DELETE_MESSAGE_TIMEOUT, body, decrypted};
+pub(crate) use not_found::NotFounds;
+pub use not_found::{NOT_FOUND_CONFIRMATIONS, NOT_FOUND_PAUSE};
 pub use run_service::{RunService, SEND_TIMEOUT, result};
 pub use settings::{
     AGENT_FILE, CREDENTIALS_FILE, Configuration, CredentialData, Credentials, KEY_FILE, SETTINGS_FILE, Settings,

@@ -1,16 +1,13 @@
-//! Jobs in the store: queued, offered, leased, closed.
+//! Jobs in the store: queued, leased, closed.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::parameters::{
-    Acquire, AcquireReplay, Completion, Flow, JobSpec, LapsedOffer, Lifetime, OnLeaseExpiry, ResultRule,
-};
+use super::parameters::{Completion, Flow, JobSpec, OnLeaseExpiry, ResultRule};
 use super::state::{AgentId, Job, JobNumber, NO_JOB, Outgoing, Phase, Standing, State, Subject};
-use crate::deadlines::after;
 use crate::distributed_task::wire::{
-    AgentRefreshMessage, JobCancelMessage, JobMessage, TaskAgentJobRequest, TaskResult, message_type,
+    AgentRefreshMessage, JobCancelMessage, TaskAgentJobRequest, TaskResult, message_type,
 };
 use crate::facts::{self, Fact};
 use crate::http::Receipt;
@@ -63,66 +60,12 @@ impl State {
         number
     }
 
-    /// Offers waiting jobs of a pool to its idle agents, the longest waiting and the longest idle first.
-    pub(super) fn assign(&mut self, pool: i64, now: Timestamp) {
-        loop {
-            let job = self.waiting.get(&pool).and_then(|waiting| waiting.first().copied());
-            let agent = self.idle.get(&pool).and_then(|idle| idle.first().map(|(_, agent)| *agent));
-            let (Some(job), Some(agent)) = (job, agent) else { return };
-            // It may have been there only for as long as what it has was overlooked.
-            if !self.is_free(agent, now) {
-                self.agent_changed(agent, now);
-                continue;
-            }
-            self.waiting.entry(pool).or_default().remove(&job);
-            self.offer(job, agent, now);
-        }
-    }
-
-    fn offer(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
-        let (request, lock) = (self.draw_uuid(), self.leases.allot());
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        job.phase = Phase::Offered(id);
-        job.attempt += 1;
-        (job.request, job.lock) = (request, lock);
-        let (name, attempt) = (job.name.clone(), job.attempt);
-        let lapsed = job.lapsed.take().filter(|(whose, _)| *whose == id).map(|(_, message)| message);
-        // A cursor that has seen a later message would hide it.
-        let is_last = |message: &i64| self.agents.get(&id).is_some_and(|agent| agent.queue.is_last(*message));
-        let number_before = lapsed.filter(is_last);
-        self.requests.insert(request, (number, attempt));
-        let until = after(now, self.parameters.assignment_life);
-        self.offers.set(number, until);
-        let Some(agent) = self.agents.get_mut(&id) else { return };
-        if !agent.engaged.is_empty() {
-            agent.was_overlooked(now);
-        }
-        agent.engaged.insert(number);
-        let (agent_name, speaks) = (agent.name.clone(), agent.speaks);
-        self.record(Fact::JobOffered { job: name, attempt, agent: agent_name });
-        let (kind, body, redelivery) = match speaks {
-            Flow::V1 => {
-                let body = self.job_message(number, Flow::V1, Some(until), now);
-                (message_type::PIPELINE_AGENT_JOB_REQUEST, json(&body), self.parameters.pool_redelivery)
-            }
-            Flow::V2 => {
-                let body = self.reference(request);
-                (message_type::RUNNER_JOB_REQUEST, json(&body), Redelivery::After(self.parameters.redelivery))
-            }
-        };
-        let message = self.send_as(number_before, id, Outgoing { about: number, kind, body }, redelivery);
-        if let (Some(job), Some(message)) = (self.jobs.get_mut(&number), message) {
-            job.offered_by = message;
-        }
-        self.agent_changed(id, now);
-    }
-
     /// Tells an agent to update itself.
     pub(super) fn order_update(&mut self, id: AgentId, version: &str) -> Result<(), Failure> {
         let agent = self.agents.get(&id).ok_or(Failure::AgentNotFound)?.name.clone();
         self.record(Fact::AgentUpdateRequested { agent });
         let order = AgentRefreshMessage { agent_id: id, target_version: version.into() };
-        let message = Outgoing { about: NO_JOB, kind: message_type::AGENT_REFRESH, body: json(&order) };
+        let message = Outgoing::new(NO_JOB, message_type::AGENT_REFRESH, &order);
         self.send(id, message, self.parameters.pool_redelivery);
         Ok(())
     }
@@ -133,7 +76,7 @@ impl State {
     }
 
     /// The same, by a number that a message in this queue had before.
-    fn send_as(
+    pub(super) fn send_as(
         &mut self,
         number_before: Option<i64>,
         id: AgentId,
@@ -149,95 +92,6 @@ impl State {
         let (message, agent) = (agent.message(number), Some(agent.name.clone()));
         self.record(Fact::MessageQueued { message, agent });
         Some(number)
-    }
-
-    /// Takes an offer (acquirejob).
-    pub(super) fn acquire(
-        &mut self,
-        id: AgentId,
-        request: &str,
-        now: Timestamp,
-    ) -> Result<(JobNumber, JobMessage), Failure> {
-        let (number, attempt) = self.request(request).ok_or_else(|| Failure::JobNotFound(request.into()))?;
-        let job = &self.jobs[&number];
-        match job.phase {
-            Phase::Closed(TaskResult::Canceled) => Err(Failure::Unprocessable(request.into())),
-            Phase::Closed(_) => Err(Failure::JobNotFound(request.into())),
-            _ if job.attempt != attempt => Err(Failure::AlreadyAcquired(request.into())),
-            Phase::Offered(whose) if whose == id => {
-                self.take(number, id, now);
-                let until = self.leases.get(&number).map(|lease| lease.until);
-                Ok((number, self.job_message(number, Flow::V2, until, now)))
-            }
-            Phase::Leased(whose) if whose == id && self.acquires_again() => {
-                let until = self.leases.get(&number).map(|lease| lease.until);
-                Ok((number, self.job_message(number, Flow::V2, until, now)))
-            }
-            Phase::Leased(_) => Err(Failure::AlreadyAcquired(request.into())),
-            Phase::Queued | Phase::Offered(_) => Err(Failure::JobNotFound(request.into())),
-        }
-    }
-
-    /// The job and the attempt that a text names.
-    fn request(&self, text: &str) -> Option<(JobNumber, u32)> {
-        self.requests.get(&text.parse().ok()?).copied()
-    }
-
-    fn acquires_again(&self) -> bool {
-        self.policy.acquire == Acquire::Idempotent || self.parameters.acquire_replay == AcquireReplay::SameAnswer
-    }
-
-    /// The job of an offer, without taking it: what V1 clients may ask for by the message's name.
-    pub(super) fn offered_job(&mut self, id: AgentId, request: &str, now: Timestamp) -> Result<JobMessage, Failure> {
-        let (number, attempt) = self.request(request).ok_or_else(|| Failure::JobNotFound(request.into()))?;
-        let job = &self.jobs[&number];
-        match job.phase {
-            Phase::Offered(whose) | Phase::Leased(whose) if whose == id && job.attempt == attempt => {
-                let until = self.leases.get(&number).map(|lease| lease.until).or(self.offers.of(&number));
-                Ok(self.job_message(number, Flow::V1, until, now))
-            }
-            _ => Err(Failure::JobNotFound(request.into())),
-        }
-    }
-
-    /// The offer becomes a lease. A job message that its agent can no longer need is forgotten, if the agent does not
-    /// delete messages itself.
-    fn take(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
-        self.offers.clear(&number);
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        job.phase = Phase::Leased(id);
-        let (name, attempt, lock, offered_by) = (job.name.clone(), job.attempt, job.lock, job.offered_by);
-        let Ok(lease) = self.leases.grant(number, id, lock, now) else { return };
-        let Some(agent) = self.agents.get_mut(&id) else { return };
-        let agent_name = agent.name.clone();
-        let reference =
-            |message: &Outgoing| message.about == number && message.kind == message_type::RUNNER_JOB_REQUEST;
-        let gone = agent.queue.remove_where(reference);
-        let acked: Vec<_> = gone.into_iter().map(|(id, _)| agent.message(id)).collect();
-        let only_one = agent.lifetime == Lifetime::Ephemeral;
-        self.record(Fact::LeaseGranted { job: name, attempt, agent: agent_name.clone(), until: lease.until });
-        self.handled(id, offered_by);
-        if only_one {
-            self.record(Fact::AgentDismissed { agent: agent_name });
-            self.stands(id, Standing::HasItsJob, now);
-        }
-        for message in acked {
-            self.record(Fact::MessageAcked { message });
-        }
-    }
-
-    /// The arrival of a job message is confirmed: it is not sent again. The job is nobody's yet, so the message is not
-    /// acknowledged: that the runner does by acquiring the job.
-    pub(super) fn confirm(&mut self, id: AgentId, request: &str) -> Result<(), Failure> {
-        let missing = || Failure::NothingToAcknowledge(request.into());
-        let (number, attempt) = self.request(request).ok_or_else(missing)?;
-        let job = &self.jobs[&number];
-        if job.phase != Phase::Offered(id) || job.attempt != attempt {
-            return Err(missing());
-        }
-        let agent = self.agents.get_mut(&id).ok_or(Failure::AgentNotFound)?;
-        agent.queue.remove_where(|message| message.about == number);
-        Ok(())
     }
 
     /// Extends the lease on a job; in V1 the first time also takes it.
@@ -381,7 +235,7 @@ impl State {
     }
 
     /// The agent no longer has to do with the job: its messages about it are withdrawn.
-    fn disengage(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
+    pub(super) fn disengage(&mut self, number: JobNumber, id: AgentId, now: Timestamp) {
         let Some(agent) = self.agents.get_mut(&id) else { return };
         agent.queue.remove_where(|message| message.about == number);
         agent.engaged.remove(&number);
@@ -389,28 +243,6 @@ impl State {
             agent.standing = Standing::Gone;
         }
         self.agent_changed(id, now);
-    }
-
-    /// Nobody took an offer in time.
-    pub(super) fn offer_lapsed(&mut self, number: JobNumber, now: Timestamp) {
-        if let (Phase::Offered(id), LapsedOffer::SameNumber) = (self.jobs[&number].phase, self.parameters.lapsed_offer)
-        {
-            self.remember(number, id);
-        }
-        self.offer_ended(number, now);
-    }
-
-    /// The message of an offer, if its agent has not deleted it, may bring the next one.
-    fn remember(&mut self, number: JobNumber, id: AgentId) {
-        let (Some(job), Some(agent)) = (self.jobs.get_mut(&number), self.agents.get(&id)) else { return };
-        job.lapsed = agent.queue.iter().any(|(held, _)| held == job.offered_by).then_some((id, job.offered_by));
-    }
-
-    /// An offer is over: the job waits again.
-    pub(super) fn offer_ended(&mut self, number: JobNumber, now: Timestamp) {
-        if let Phase::Offered(id) = self.jobs[&number].phase {
-            self.requeue(number, id, now);
-        }
     }
 
     /// Nobody renewed a lease in time.
@@ -427,7 +259,7 @@ impl State {
         }
     }
 
-    fn requeue(&mut self, number: JobNumber, holder: AgentId, now: Timestamp) {
+    pub(super) fn requeue(&mut self, number: JobNumber, holder: AgentId, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.phase = Phase::Queued;
         let (name, attempt, pool) = (job.name.clone(), job.attempt, job.spec.pool);
@@ -460,7 +292,7 @@ impl State {
                     Some(Flow::V2) => Redelivery::After(self.parameters.cancel_redelivery),
                     _ => self.parameters.pool_redelivery,
                 };
-                let message = Outgoing { about: number, kind: message_type::JOB_CANCELLATION, body: json(&body) };
+                let message = Outgoing::new(number, message_type::JOB_CANCELLATION, &body);
                 let message = self.send(id, message, redelivery);
                 if let Some(job) = self.jobs.get_mut(&number) {
                     job.cancelled_by = message;
@@ -510,8 +342,4 @@ fn is_other(subject: &Subject, whose: AgentId) -> bool {
 enum Change {
     Recorded,
     Nothing,
-}
-
-fn json(body: &impl serde::Serialize) -> String {
-    serde_json::to_string(body).expect("wire types are plain JSON")
 }

@@ -18,6 +18,7 @@ pub(crate) mod discovery;
 pub(crate) mod failure;
 mod job_message;
 mod jobs;
+mod offers;
 mod parameters;
 mod plans;
 mod poll;

@@ -54,6 +54,12 @@ pub(super) struct Outgoing {
     pub(super) body: String,
 }
 
+impl Outgoing {
+    pub(super) fn new(about: JobNumber, kind: &'static str, body: &impl serde::Serialize) -> Self {
+        Self { about, kind, body: serde_json::to_string(body).expect("wire types are plain JSON") }
+    }
+}
+
 /// What an agent is to its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
