@@ -56,12 +56,13 @@ pub struct Choice<D> {
 pub enum Since {
     /// The one that `upstream` stands for.
     Present,
-    /// An earlier one, or one that only some installations run: the variant's name.
+    /// An earlier one, one that only some installations run, or one of another project whose agent does the same: the
+    /// variant's name.
     Formerly(&'static str),
 }
 
 impl<D: Design> Choice<D> {
-    /// The stable name of the bug, such as `actions.on-conflict`; for a former value `arc.order.delete-first`.
+    /// The stable name of the bug, such as `actions.conflict-budget`; for a former value `arc.order.delete-first`.
     pub fn bug(&self) -> String {
         let field = format!("{}.{}", D::SYSTEM, self.field.replace('_', "-"));
         match self.since {
@@ -92,7 +93,7 @@ fn kebab(variant: &str) -> String {
 /// Declares a system's `Choices`: the enum of each field, the struct, and its [`Design`].
 ///
 /// A field has the real project's value (`upstream`) and the repaired one (`hardened`), and may have values of earlier
-/// versions (`formerly`). Each value but the repaired one is a bug, with its summary and its reference. Where only some
+/// versions and of other projects (`formerly`). Each value but the repaired one is a bug, with its summary and its reference. Where only some
 /// unknowns of the real server let it show, `if` says which. A type that several systems share is declared once, in a
 /// module that `of` names.
 macro_rules! choices {
@@ -104,7 +105,8 @@ macro_rules! choices {
                 $(#[$real:meta])* upstream $upstream:ident,
                 $(#[$repaired:meta])* hardened $hardened:ident $(,)?
                 $(; $(#[$old:meta])* formerly $former:ident
-                    because $former_summary:literal from $former_reference:literal)*
+                    because $former_summary:literal from $former_reference:literal
+                    $(if $former_condition:literal)?)*
             }
             because $summary:literal from $reference:literal $(if $condition:literal)?;
         )*
@@ -162,7 +164,7 @@ macro_rules! choices {
                         since: $crate::choices::Since::Formerly(stringify!($former)),
                         summary: $former_summary,
                         upstream: $former_reference,
-                        shows_when: None,
+                        shows_when: $crate::choices::condition!($($former_condition)?),
                         put_back: |choices| choices.$field = $type::$former,
                     },)*
                 )*];
@@ -227,7 +229,7 @@ mod tests {
             /// After its effect.
             hardened Late;
             /// Never.
-            formerly NotAtAll because "messages come back for ever" from "toy#1"
+            formerly NotAtAll because "messages come back for ever" from "toy#1" if "messages have no life"
         }
         because "a crash loses messages" from "toy#2" if "the server deletes at once";
 
@@ -257,6 +259,7 @@ mod tests {
             ["toy.crash", "toy.order", "toy.order.not-at-all", "toy.wait"]
         );
         assert_eq!(Choices::choices()[1].shows_when, Some("the server deletes at once"));
+        assert_eq!(Choices::choices()[2].shows_when, Some("messages have no life"));
     }
 
     #[test]

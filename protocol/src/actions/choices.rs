@@ -46,7 +46,7 @@ choices! {
     /// Another session of the same runner is live (409).
     on_conflict: OnConflict of conduct { upstream ExitAfter8, hardened Outlast }
     because "gives up on a session conflict before the old session can have expired"
-    from "#1506";
+    from "#1506" if "a session lives for longer than the 210 s of eight conflicts";
 
     /// An OAuth error that says both `invalid_client` and that the clocks disagree.
     clock_skew: ClockSkew {
@@ -96,14 +96,35 @@ choices! {
         hardened BySession,
     }
     because "an old process deletes the session of its successor"
-    from "BrokerHttpClient.cs:169-185";
+    from "BrokerHttpClient.cs:169-185" if "a deletion that names no session ends whatever session the runner has";
 
     /// The wait after a failed poll.
     poll_backoff: PollBackoff {
         /// A generator seeded with the previous wait: the same chain on every machine of the world.
         upstream SeededByPrevious,
         /// The same ranges, drawn from the machine's own generator.
-        hardened Jittered,
+        hardened Jittered;
+        /// It doubles from 1 s to a minute with full jitter, by a generator whose seed is part of the image that all
+        /// machines are made of.
+        formerly SameSeed
+            because "all runners draw the same waits"
+            from "retry: mutant-shared-generator";
+        /// 30 s and up to half as much again, and then a cap of 30 s: nothing is drawn any more.
+        formerly JitterBeforeCap
+            because "in a long outage all runners wait for exactly the cap"
+            from "fleetdm/fleet#53357; retry: mutant-jitter-before-cap";
+        /// It doubles from 100 ms to 10 s, and 2^n is counted in 32 bits.
+        formerly Overflow
+            because "after some thirty failed polls the runner polls without a pause"
+            from "retry: mutant-overflow";
+        /// It doubles from 100 ms to 30 s, and any answer begins it anew, be it a 503.
+        formerly ResetOnConnect
+            because "a server that answers 503 is asked ten times a second"
+            from "retry: mutant-reset-on-connect";
+        /// It doubles up to a minute, and its end is a time of the wall clock.
+        formerly WallTimer
+            because "a clock that is set back while the runner waits leaves it deaf for as long"
+            from "retry: mutant-wall-timer"
     }
     because "after a mass disconnect all runners come back in step"
     from "BackoffTimerHelper.cs";
@@ -151,7 +172,7 @@ choices! {
     /// The V1 cursor, `lastMessageId`.
     cursor: Cursor of conduct { upstream AdvancesOnReceipt, hardened AdvancesOnDispatch }
     because "the cursor moves past a job that never started"
-    from "MessageListener.cs:233-418; shows where the broker numbers messages by a count of its own";
+    from "MessageListener.cs:233-418" if "the broker numbers messages by a count of its own";
 
     /// When a V1 job's message is deleted.
     ack_order: AckOrder of conduct { upstream OnDispatch, hardened OnceLeased }
@@ -166,7 +187,7 @@ choices! {
         hardened Keyed,
     }
     because "the replay of acquirejob loses the job it acquired"
-    from "actions/actions-runner-controller#4307";
+    from "actions/actions-runner-controller#4307" if "a second acquisition of the same runner meets a conflict";
 
     /// After a job that turned out to be somebody else's, or nobody's any more.
     skipped_job: SkippedJob {
@@ -186,7 +207,7 @@ choices! {
     /// Where it is written whether a job came by V2.
     job_kind: JobKindField of conduct { upstream Shared, hardened PerJob }
     because "a job that came by V1 is ended as if it had come by V2"
-    from "JobDispatcher.cs:93,1124; shows where the broker does not know what the pool has given out";
+    from "JobDispatcher.cs:93,1124" if "the broker does not know what the pool has given out";
 
     /// A cancellation that is delivered again.
     repeated_cancel: RepeatedCancel of conduct { upstream RearmsKillTimer, hardened KeepsFirstDeadline }
@@ -231,7 +252,7 @@ choices! {
     /// Sending the end of a job again when the answer to its report was lost.
     report_replay: ReportReplay of conduct { upstream Blind, hardened Keyed }
     because "a success whose report was answered in vain ends as a failure"
-    from "#4418; Worker/JobRunner.cs:342-348";
+    from "#4418; Worker/JobRunner.cs:342-348" if "the first result counts, and a second report of it meets a not-found";
 
     /// A worker ends without a result.
     crash_report: CrashReport of conduct { upstream AlwaysFailed, hardened RecordedResult }
@@ -300,13 +321,13 @@ impl Choices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choices::Design;
+    use crate::choices::{Design, Since};
     use crate::{lease, session};
 
     #[test]
     fn putting_everything_back_is_upstream() {
         let mut choices = Choices::hardened();
-        for choice in Choices::choices() {
+        for choice in Choices::choices().iter().filter(|choice| choice.since == Since::Present) {
             (choice.put_back)(&mut choices);
         }
         assert_eq!(choices, Choices::upstream());

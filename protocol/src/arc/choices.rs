@@ -20,7 +20,15 @@ choices! {
         /// As upstream, and up to a microsecond of jitter that was meant to be a second.
         formerly NanosecondJitter
             because "jitter in nanoseconds, and a Retry-After that is minded however long it is"
-            from "github/actions/client.go of 0.13.1"
+            from "github/actions/client.go of 0.13.1";
+        /// Exponential with full jitter, which every call draws anew from a copy of the same generator.
+        formerly ClonedGenerator
+            because "every call of every listener draws the same waits"
+            from "tower 0.5, retry/backoff.rs; retry: mutant-cloned-generator";
+        /// Retry-After is minded, capped, to the second.
+        formerly ToldAlike
+            because "listeners that were told the same come back together"
+            from "retry: mutant-retry-after-cluster"
     }
     because "waits are the same everywhere, and a Retry-After is minded however long it is"
     from "go-retryablehttp client.go, DefaultBackoff";
@@ -75,11 +83,13 @@ choices! {
         /// Up to 0.7.0: ten times, 30 to 45 s apart, then the process ends.
         formerly V0_7
             because "gives up on a session conflict after 300 to 450 s, however long a session lives"
-            from "cmd/githubrunnerscalesetlistener/autoScalerMessageListener.go of 0.7.0";
+            from "cmd/githubrunnerscalesetlistener/autoScalerMessageListener.go of 0.7.0"
+            if "a session lives for longer than 300 to 450 s";
         /// 0.8.0 to 0.13.1: ten times, 30 s apart, then the process ends.
         formerly V0_8
             because "gives up on a session conflict after 5 minutes, however long a session lives"
             from "cmd/ghalistener/listener/listener.go of 0.8.0"
+            if "a session lives for longer than 5 minutes"
     }
     because "ends at the first session conflict"
     from "#3210; cmd/ghalistener/main.go:79-86"
@@ -145,8 +155,13 @@ choices! {
     message_order: MessageOrder {
         /// 0.14.1 and later: acknowledged, acquired, brought about.
         upstream V0_14,
-        /// Acquired, brought about, acknowledged.
-        hardened EffectsFirst;
+        /// Up to 0.7.0: acquired, brought about, acknowledged. It is the only order in which no crash loses anything, and
+        /// the repaired one.
+        hardened V0_7;
+        /// 0.14.0: acknowledged, never acquired, brought about.
+        formerly V0_14_0
+            because "jobs that have to be acquired never are"
+            from "SS#75, SS PR#4";
         /// 0.8.2 to 0.13.1: acquired, acknowledged, brought about.
         formerly V0_8_2
             because "a message is acknowledged before it has started to count"

@@ -110,7 +110,7 @@ choices! {
     /// Another session of the same agent is live (409).
     on_conflict: OnConflict of conduct { upstream ExitAfter8, hardened Outlast }
     because "gives up on a session conflict before the old session can have expired"
-    from "#720";
+    from "#720" if "a session lives for longer than the 210 s of eight conflicts";
 
     /// The server refuses the caller: unauthorised or access denied.
     on_refusal: OnRefusal {
@@ -225,7 +225,7 @@ choices! {
     /// Sending the end of a job again when the answer to its report was lost.
     report_replay: ReportReplay of conduct { upstream Blind, hardened Keyed }
     because "a success whose report was answered in vain ends as a failure"
-    from "Worker/JobRunner.cs:583";
+    from "Worker/JobRunner.cs:583" if "the first result counts, and a second report of it meets a not-found";
 
     /// A worker ends without a result.
     crash_report: CrashReport of conduct { upstream AlwaysFailed, hardened RecordedResult }

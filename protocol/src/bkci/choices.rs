@@ -233,10 +233,14 @@ choices! {
         /// It goes on as though it had the lock.
         upstream FailsOpen,
         /// It waits, and gives up in the end.
-        hardened FailsClosed,
+        hardened FailsClosed;
+        /// Locks have a store of their own, which nobody has set up: every lock is there for the asking.
+        formerly NoStore
+            because "a lock store that was never set up lets everybody into the critical section"
+            from "#12508 (13cff559497); RedisOperation.kt:508-516"
     }
     because "without the lock store everybody is in the critical section"
-    from "RedisLock.kt:47-61, #12508";
+    from "RedisLock.kt:47-61";
 
     /// When the lock store says that something is written.
     lock_durability: LockDurability {

@@ -133,7 +133,7 @@ impl Caller {
             self.policy.passes(now);
             let seen = Attempt { number, outcome: tried.outcome(), elapsed: now.since(began) };
             match self.policy.decide(&seen, random) {
-                Decision::Retry(wait) => self.sleep(clock, wait).await,
+                Decision::Retry(wait) => self.timer.sleep(clock, wait).await,
                 Decision::GiveUp => return Err(GaveUp { last: Some(tried), attempts: number }),
             }
             last = Some(tried);
@@ -155,13 +155,17 @@ impl Caller {
         }
         under_way.next().await.expect("one is under way")
     }
+}
 
-    async fn sleep(&self, clock: &dyn Clock, wait: Duration) {
-        if self.timer == Timer::Monotonic {
+/// How often a timer on the wall clock looks at it.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+
+impl Timer {
+    /// Ends when this clock says that `wait` is over.
+    pub async fn sleep(self, clock: &dyn Clock, wait: Duration) {
+        if self == Timer::Monotonic {
             return clock.sleep(wait).await;
         }
-        /// How often a timer on the wall clock looks at it.
-        const LOOKS_EVERY: Duration = Duration::from_secs(1);
         let ends = clock.wall().saturating_add(wait).unwrap_or(jiff::Timestamp::MAX);
         loop {
             match Duration::try_from(ends.duration_since(clock.wall())) {

@@ -12,6 +12,14 @@ pub fn find(name: &str) -> Option<Preset> {
     all().into_iter().find(|mutant| mutant.name == name)
 }
 
+/// The policy of the mutant of this name.
+///
+/// # Panics
+/// When there is none.
+pub fn policy(name: &str) -> Policy {
+    find(name).unwrap_or_else(|| panic!("{name} is no mutant")).policy
+}
+
 /// What all mutants are but for their wound: full jitter from 1 s to 60 s, a deadline, and Retry-After minded, capped and
 /// spread.
 pub fn sound() -> Policy {

@@ -16,7 +16,10 @@ use super::{UPSTREAM, replay_found};
 /// Everything that has a name, list by list.
 pub(super) fn catalogue(catalogue: &Catalogue) -> String {
     let named = |list: &[Named]| list.iter().map(|it| (it.name.clone(), it.summary.clone())).collect();
-    let bugs = catalogue.bugs.iter().map(|bug| (bug.name.clone(), format!("{} ({})", bug.summary, bug.upstream)));
+    let bugs = catalogue.bugs.iter().map(|bug| {
+        let shows = bug.shows_when.as_ref().map_or_else(String::new, |when| format!("; shows when {when}"));
+        (bug.name.clone(), format!("{} ({}{shows})", bug.summary, bug.upstream))
+    });
     let lists: [(&str, Vec<(String, String)>); 5] = [
         ("scenarios", named(&catalogue.scenarios)),
         ("bugs", bugs.collect()),

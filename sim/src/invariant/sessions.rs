@@ -7,7 +7,6 @@ use squall_protocol::Fact;
 use squall_protocol::facts::{Agent, Session};
 
 use crate::journal::Entry;
-use crate::time::SimTime;
 
 use super::deadlines::{Deadlines, Due};
 use super::findings::Span;

@@ -20,6 +20,7 @@ use poll::{Listener, PollEnd};
 use runner::Runner;
 use session::NoSession;
 
+mod backoff;
 mod broker;
 mod intake;
 mod poll;
@@ -30,10 +31,8 @@ pub(crate) mod tests;
 mod v1;
 mod v2;
 
-pub use poll::{
-    EMPTY_POLLS_LIMIT, EMPTY_POLLS_PERIOD, EMPTY_POLLS_WAIT, ERRORS_LIMIT, FIRST_ERRORS, FIRST_ERRORS_WAIT,
-    LATER_ERRORS_WAIT,
-};
+pub use backoff::{FIRST_ERRORS, FIRST_ERRORS_WAIT, LATER_ERRORS_WAIT};
+pub use poll::{EMPTY_POLLS_LIMIT, EMPTY_POLLS_PERIOD, EMPTY_POLLS_WAIT, ERRORS_LIMIT};
 pub use session::{CLOCK_SKEW_LIMIT, CONFLICT_LIMIT, CREATION_PAUSE, DELETE_TIMEOUT};
 pub use v2::{ACKNOWLEDGE_TIMEOUT, ACQUIRE_PATIENCE, LONGEST_SKIP_WAIT, SKIP_WAIT};
 

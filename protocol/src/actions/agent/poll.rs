@@ -6,25 +6,19 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, select_biased};
 
-use crate::actions::choices::{EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollBackoff, PollErrors, StatusChange};
+use crate::actions::choices::{EmptyPolls, FatalPoll, NestedRetries, OnRefusal, PollErrors, StatusChange};
 use crate::clock::Mono;
 use crate::distributed_task::agent::{Cursor, Dispatcher, body, conduct, is_not_found, is_refusal};
-use crate::distributed_task::dotnet;
 use crate::distributed_task::failure::{Failure, key};
 use crate::distributed_task::line::seconds;
 use crate::distributed_task::task_server::Connection;
 use crate::distributed_task::wire::{BrokerMigration, TaskAgentMessage, message_type};
 
+use super::backoff::Backoff;
 use super::runner::Runner;
 use super::session::{Flow, NoSession, Sessions};
 use super::{v1, v2};
 
-/// Wait after each of the first five failed polls in a row, and after later ones (`MessageListener.cs:233-418`).
-pub const FIRST_ERRORS_WAIT: Range<Duration> = seconds(15..30);
-/// See [`FIRST_ERRORS_WAIT`].
-pub const LATER_ERRORS_WAIT: Range<Duration> = seconds(30..60);
-/// How many errors count as the first.
-pub const FIRST_ERRORS: u32 = 5;
 /// The V2 listener gives up at this error (`BrokerMessageListener.cs:366-369`).
 pub const ERRORS_LIMIT: u32 = 10;
 /// More empty polls than this, within [`EMPTY_POLLS_PERIOD`], slow the V1 listener down by [`EMPTY_POLLS_WAIT`] each.
@@ -67,8 +61,7 @@ pub(super) struct Listener {
     pub sessions: Sessions,
     pub dispatcher: Arc<Dispatcher>,
     pub cursor: Cursor,
-    /// The wait after the last failed poll: a field of the listener that is never reset.
-    backoff: Duration,
+    backoff: Backoff,
     polled: Option<Mono>,
     empties: Empties,
 }
@@ -89,7 +82,8 @@ impl Listener {
     pub fn new(runner: Arc<Runner>, dispatcher: Arc<Dispatcher>) -> Self {
         let empties = Empties { count: 0, since: runner.line.mono() };
         let sessions = Sessions::new(runner.clone());
-        Self { runner, sessions, dispatcher, cursor: Cursor::default(), backoff: Duration::ZERO, polled: None, empties }
+        let backoff = Backoff::new(runner.choices.poll_backoff);
+        Self { runner, sessions, dispatcher, cursor: Cursor::default(), backoff, polled: None, empties }
     }
 
     /// The next message.
@@ -106,10 +100,12 @@ impl Listener {
                 }
                 Ok(Polled::Message(message)) => {
                     self.sessions.is_known();
+                    self.backoff.succeeded();
                     return Ok(message);
                 }
                 Ok(Polled::Nothing) => {
                     self.sessions.is_known();
+                    self.backoff.succeeded();
                     if self.sessions.flow() == Flow::V1 || self.runner.choices.poll_errors == PollErrors::Consecutive {
                         errors = 0;
                     }
@@ -183,13 +179,13 @@ impl Listener {
         if self.sessions.flow() == Flow::V2 && *errors >= ERRORS_LIMIT && !busy_anyhow {
             return Err(PollEnd::Error);
         }
-        self.backoff = self.next_backoff(*errors);
+        let wait = self.backoff.next(*errors, &failure, &self.runner.line);
         if self.sessions.flow() == Flow::V1 && self.runner.choices.nested_retries == NestedRetries::Multiplied {
             let limit = self.runner.server.send_timeout(Connection::MessageQueue);
             self.runner.server.refresh(Connection::MessageQueue, limit).await;
         }
-        tracing::info!("Sleeping for {} seconds before retrying.", self.backoff.as_secs_f32());
-        self.runner.line.clock.sleep(self.backoff).await;
+        tracing::info!("Sleeping for {} seconds before retrying.", wait.as_secs_f32());
+        self.backoff.wait(&self.runner.line).await;
         Ok(())
     }
 
@@ -209,14 +205,6 @@ impl Listener {
             return Meaning::Trouble;
         }
         Meaning::End(if failure.is(key::TOKEN_EXPIRED) { PollEnd::TokenRevoked } else { fatal })
-    }
-
-    fn next_backoff(&self, errors: u32) -> Duration {
-        let range = if errors <= FIRST_ERRORS { FIRST_ERRORS_WAIT } else { LATER_ERRORS_WAIT };
-        match self.runner.choices.poll_backoff {
-            PollBackoff::SeededByPrevious => dotnet::random_backoff(range.start, range.end, self.backoff),
-            PollBackoff::Jittered => self.runner.line.random.uniform(range),
-        }
     }
 
     async fn pace(&mut self) {

@@ -22,7 +22,7 @@ use crate::http::{self as transport, Body};
 use crate::jwt;
 use crate::line::Line;
 use crate::retry::retryable_http::Jitter;
-use crate::retry::{self, Outcome, RetryPolicy, RetryableHttp, retry_after};
+use crate::retry::{self, Outcome, RetryPolicy, RetryableHttp, mutants, retry_after};
 
 /// What one attempt of a call may take, its body included (SS `common_client.go`).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -142,6 +142,8 @@ impl Api {
             HttpRetries::GoRetryable => Box::new(real),
             HttpRetries::NanosecondJitter => Box::new(real.with_jitter(Jitter::Nanoseconds)),
             HttpRetries::FullJitter => Box::new(FullJitter::ordinary()),
+            HttpRetries::ClonedGenerator => mutants::policy("mutant-cloned-generator").start(),
+            HttpRetries::ToldAlike => mutants::policy("mutant-retry-after-cluster").start(),
         }
     }
 

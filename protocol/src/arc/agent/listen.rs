@@ -118,6 +118,11 @@ impl<'a> Listener<'a> {
                 self.acquire(&jobs).await?;
                 self.bring_about(&jobs, told).await
             }
+            MessageOrder::V0_14_0 => {
+                self.last_message = id;
+                self.acknowledge(id).await?;
+                self.bring_about(&jobs, told).await
+            }
             MessageOrder::V0_8_1 => {
                 self.acknowledge(id).await?;
                 self.acquire(&jobs).await?;
@@ -131,7 +136,7 @@ impl<'a> Listener<'a> {
                 self.acknowledge(id).await?;
                 self.bring_about(&jobs, told).await
             }
-            MessageOrder::EffectsFirst => {
+            MessageOrder::V0_7 => {
                 self.acquire(&jobs).await?;
                 self.bring_about(&jobs, told).await?;
                 self.acknowledge(id).await?;

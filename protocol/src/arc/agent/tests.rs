@@ -98,7 +98,7 @@ fn each_version_has_its_own_order() {
         (MessageOrder::V0_14, ["DELETE http://service/tenant/message", "acquirejobs"]),
         (MessageOrder::V0_8_1, ["DELETE http://service/tenant/message", "acquirejobs"]),
         (MessageOrder::V0_8_2, ["acquirejobs", "DELETE http://service/tenant/message"]),
-        (MessageOrder::EffectsFirst, ["acquirejobs", "DELETE http://service/tenant/message"]),
+        (MessageOrder::V0_7, ["acquirejobs", "DELETE http://service/tenant/message"]),
     ];
     for (message_order, [first, second]) in orders {
         let choices = Choices { message_order, ..Choices::upstream() };

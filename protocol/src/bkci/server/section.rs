@@ -60,12 +60,16 @@ impl Server {
     }
 
     async fn enter(&self, lock: &LockName, value: &str, life: Duration) -> Result<(), Trouble> {
+        let client = self.0.choices.lock_client;
+        if client == LockClient::NoStore {
+            return Ok(());
+        }
         let began = self.0.clock.mono();
         loop {
             let tried = self.with(|state, _| state.redis.try_lock(lock, value, life, value));
             match tried {
                 Ok(TryLock::Taken(_) | TryLock::ReEntered(_)) => return Ok(()),
-                Err(_) if self.0.choices.lock_client == LockClient::FailsOpen => return Ok(()),
+                Err(_) if client == LockClient::FailsOpen => return Ok(()),
                 _ if self.0.clock.mono().since(began) >= PATIENCE => return Err(Trouble::NoLock),
                 _ => self.0.clock.sleep(TRY_EVERY).await,
             }

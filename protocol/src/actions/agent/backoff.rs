@@ -1,0 +1,111 @@
+//! The wait after a failed poll.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::actions::choices::PollBackoff;
+use crate::clock::Mono;
+use crate::distributed_task::dotnet;
+use crate::distributed_task::failure::Failure;
+use crate::distributed_task::line::{Line, seconds};
+use crate::retry::wait::{Exponential, Jitter, Wait};
+use crate::retry::{Attempt, Decision, Outcome, Policy, Reset, RetryPolicy, Span, Timer, mutants};
+
+/// Wait after each of the first five failed polls in a row, and after later ones (`MessageListener.cs:233-418`).
+pub const FIRST_ERRORS_WAIT: Range<Duration> = seconds(15..30);
+/// See [`FIRST_ERRORS_WAIT`].
+pub const LATER_ERRORS_WAIT: Range<Duration> = seconds(30..60);
+/// How many errors count as the first.
+pub const FIRST_ERRORS: u32 = 5;
+
+/// Waits after failed polls.
+pub(super) struct Backoff {
+    kind: Kind,
+    /// The last wait: it is never reset.
+    last: Duration,
+}
+
+enum Kind {
+    /// In the ranges of the real runner.
+    SeededByPrevious,
+    Jittered,
+    /// By a policy of another project, which any number of polls in a row may ask.
+    By {
+        policy: Box<dyn RetryPolicy>,
+        timer: Timer,
+        since: Option<Mono>,
+    },
+}
+
+impl Backoff {
+    pub(super) fn new(choice: PollBackoff) -> Self {
+        let by = |policy: Policy| {
+            let endless = Policy { retries: None, deadline: None, ..policy };
+            Kind::By { policy: endless.start(), timer: endless.timer, since: None }
+        };
+        let kind = match choice {
+            PollBackoff::SeededByPrevious => Kind::SeededByPrevious,
+            PollBackoff::Jittered => Kind::Jittered,
+            PollBackoff::SameSeed => by(mutants::policy("mutant-shared-generator")),
+            PollBackoff::JitterBeforeCap => by(mutants::policy("mutant-jitter-before-cap")),
+            PollBackoff::Overflow => by(mutants::policy("mutant-overflow")),
+            PollBackoff::ResetOnConnect => {
+                by(Policy { wait: reconnecting(), reset: Reset::OnConnect, ..mutants::sound() })
+            }
+            PollBackoff::WallTimer => by(mutants::policy("mutant-wall-timer")),
+        };
+        Self { kind, last: Duration::ZERO }
+    }
+
+    /// A poll has failed, for the so-manieth time in a row: how long to wait before the next one.
+    pub(super) fn next(&mut self, errors: u32, failure: &Failure, line: &Line) -> Duration {
+        let range = if errors <= FIRST_ERRORS { FIRST_ERRORS_WAIT } else { LATER_ERRORS_WAIT };
+        self.last = match &mut self.kind {
+            Kind::SeededByPrevious => dotnet::random_backoff(range.start, range.end, self.last),
+            Kind::Jittered => line.random.uniform(range),
+            Kind::By { policy, since, .. } => {
+                let now = line.mono();
+                policy.passes(now);
+                let elapsed = now.since(*since.get_or_insert(now));
+                let attempt = Attempt { number: errors, outcome: outcome(failure), elapsed };
+                match line.random.with(|random| policy.decide(&attempt, random)) {
+                    Decision::Retry(wait) => wait,
+                    Decision::GiveUp => range.start,
+                }
+            }
+        };
+        self.last
+    }
+
+    /// Ends when the wait that was told last is over.
+    pub(super) async fn wait(&self, line: &Line) {
+        match &self.kind {
+            Kind::By { timer, .. } => timer.sleep(&*line.clock, self.last).await,
+            _ => line.clock.sleep(self.last).await,
+        }
+    }
+
+    /// A poll was answered.
+    pub(super) fn succeeded(&mut self) {
+        if let Kind::By { policy, since, .. } = &mut self.kind {
+            policy.succeeded(1);
+            *since = None;
+        }
+    }
+}
+
+/// As FoundationDB reconnects, with jitter.
+fn reconnecting() -> Wait {
+    Wait::Exponential(Exponential::doubling(Span::millis(100), Span::secs(30)).jittered(Jitter::Full))
+}
+
+/// What a policy is told: that a poll may be made again was found out before.
+fn outcome(failure: &Failure) -> Outcome<'_> {
+    match failure {
+        Failure::Transport(error) => Outcome::Transport(error),
+        Failure::TimedOut(_) => Outcome::TimedOut,
+        _ => Outcome::Status { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None },
+    }
+}
