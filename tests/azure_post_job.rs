@@ -101,6 +101,18 @@ fn the_post_job_stage_takes_minutes_while_its_lease_is_renewed_and_an_alert_is_r
     assert_eq!(broken(&upstream), BTreeSet::from(["stage-ends", "work-not-held-up"]));
 }
 
+/// Its users were told to try the legacy handler: the stage is short again, and the host is as far out of reach as before.
+#[test]
+fn the_legacy_handler_hides_it() {
+    let mut case = incident("upstream");
+    case.parameters["agents"][0]["handler"] = json!("legacy");
+    let upstream = run(&case);
+    assert_eq!(look_ups(&upstream).len(), 3, "no look-up is made again");
+    let [began, ended] = when(&upstream, is_post_job)[..] else { panic!("one stage") };
+    assert!(ended.since(began) < Duration::from_secs(3));
+    assert_eq!(when(&upstream, |fact| matches!(fact, Fact::StageAlert { .. })), []);
+}
+
 #[test]
 fn the_repaired_agent_s_post_job_stage_does_not_notice() {
     let hardened = run(&incident("hardened"));

@@ -150,7 +150,7 @@ choices! {
         hardened KeepsPoll,
     }
     because "after a failed update a message is received and thrown away"
-    from "Agent.cs:535-562" if "the pool hides a message for a while once it has handed it out";
+    from "Agent.cs:535-562" if "the pool hides a message for minutes once it has handed it out";
 
     /// The retry handler below every call.
     http_retries: HttpRetry of conduct { upstream Vss, hardened FullJitter }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::RngCore;
+use squall_protocol::azure::agent::HttpHandler;
 use squall_protocol::azure::server::{self, LATEST_VERSION, ProgressiveBackoff};
 use squall_protocol::distributed_task::server::{
     self as shared, Addresses, Encryption, LapsedOffer, OnLeaseExpiry, RefusalCode, Removal, ResultRule, SecondDelete,
@@ -61,6 +62,7 @@ fn parameters(random: &mut impl RngCore, course: &Course) -> Parameters {
             name: format!("agent-{n}"),
             encryption: pick(random, &[Encryption::Plain, Encryption::Plain, Encryption::KeyUnderRsa]),
             starts_at_ms: random.next_u64() % 60 * 1_000,
+            handler: HttpHandler::default(),
         })
         .collect();
     let seconds = Duration::from_secs;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use squall_protocol::Workers;
-use squall_protocol::azure::agent;
+use squall_protocol::azure::agent::{self, HttpHandler};
 use squall_protocol::azure::server::Server;
 use squall_protocol::azure::{AgentService, Choices};
 use squall_protocol::distributed_task::agent::{AGENT_FILE, Configuration, Machine};
@@ -30,7 +30,8 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
         Arc::new(workload.jobs.iter().map(|job| (job.name.as_str().into(), job.clone())).collect());
     let mut agents = BTreeMap::new();
     for agent in &parameters.agents {
-        let starter = Starter { choices: choices.clone(), jobs: jobs.clone(), watch: watch.clone() };
+        let handler = agent.handler;
+        let starter = Starter { choices: choices.clone(), handler, jobs: jobs.clone(), watch: watch.clone() };
         agents.insert(agent.name.clone(), start_agent(world, &server, agent, &parameters, starter));
     }
     faults::carry_out(world, server.tasks(), agents.clone());
@@ -60,6 +61,7 @@ fn start_service(world: &World, choices: &Choices, parameters: &Parameters) -> S
 #[derive(Clone)]
 struct Starter {
     choices: Choices,
+    handler: HttpHandler,
     jobs: Arc<BTreeMap<JobName, Job>>,
     watch: Watch,
 }
@@ -86,7 +88,7 @@ fn start_agent(world: &World, server: &Server, agent: &Agent, parameters: &Param
         || AgentService,
         move |process| {
             let workers = workers(&process, &starter);
-            agent::run(machine(&process, workers), starter.choices.clone(), process.shutdown())
+            agent::run(machine(&process, workers, starter.handler), starter.choices.clone(), process.shutdown())
         },
     );
     registered.agent_id
@@ -95,15 +97,16 @@ fn start_agent(world: &World, server: &Server, agent: &Agent, parameters: &Param
 fn workers(process: &Process, starter: &Starter) -> Arc<dyn Workers> {
     let starter = starter.clone();
     process.workers(move |process, parent| {
-        let Starter { choices, jobs, watch } = starter.clone();
+        let Starter { choices, handler, jobs, watch } = starter.clone();
         let stages = Arc::new(Execution { process: process.clone(), jobs, watch });
         let none = process.workers(|_, _| std::future::ready(0));
-        agent::worker(machine(&process, none), choices, parent, stages)
+        agent::worker(machine(&process, none, handler), choices, parent, stages)
     })
 }
 
-fn machine(process: &Process, workers: Arc<dyn Workers>) -> Machine {
-    Machine { clock: process.clock(), http: process.http(), random: process.random(), workers, disk: process.disk() }
+fn machine(process: &Process, workers: Arc<dyn Workers>, handler: HttpHandler) -> Machine {
+    let http = handler.over(process.http());
+    Machine { clock: process.clock(), http, random: process.random(), workers, disk: process.disk() }
 }
 
 async fn ask(world: World, server: Server, workload: Workload, agents: BTreeMap<String, i64>) {

@@ -14,6 +14,7 @@ use std::iter;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use squall_protocol::azure::agent::HttpHandler;
 use squall_protocol::azure::{Choices, server};
 use squall_protocol::distributed_task::agent::outcome_of;
 use squall_protocol::distributed_task::server::Encryption;
@@ -86,6 +87,14 @@ pub struct Agent {
     /// When its machine is switched on, in milliseconds of true time.
     #[serde(default)]
     pub starts_at_ms: u64,
+    /// The HTTP handler below its calls. The one of sockets is what agents have unless they are told otherwise, and so is
+    /// never drawn.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub handler: HttpHandler,
+}
+
+fn is_default(handler: &HttpHandler) -> bool {
+    *handler == HttpHandler::default()
 }
 
 /// What is asked of the world.

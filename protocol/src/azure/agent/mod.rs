@@ -29,6 +29,7 @@ use session::NoSession;
 use stages::StagesRunner;
 
 mod flags;
+mod handler;
 mod intake;
 mod location;
 mod poll;
@@ -39,6 +40,7 @@ mod telemetry;
 mod tests;
 mod update;
 
+pub use handler::HttpHandler;
 pub use location::{BREAKER_OPEN, LOOK_UP_DEADLINE};
 pub use poll::{EMPTY_POLL_WAIT, FIRST_ERRORS, FIRST_ERRORS_WAIT, KEEP_ALIVE_PAUSE, LATER_ERRORS_WAIT};
 pub use session::{CLOCK_SKEW_LIMIT, CONFLICT_LIMIT, CREATION_PAUSE, DELETE_TIMEOUT, PROGRESSIVE_MAX};
