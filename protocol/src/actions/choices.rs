@@ -43,8 +43,8 @@ choices! {
     because "the replay of a session's creation conflicts with itself"
     from "#3526";
 
-    /// Another session of the same runner is live (409).
-    on_conflict: OnConflict of conduct { upstream ExitAfter8, hardened Outlast }
+    /// How long creations of a session go on that meet another session of the same runner (409).
+    conflict_budget: ConflictBudget of conduct { upstream ExitAfter8, hardened Outlast }
     because "gives up on a session conflict before the old session can have expired"
     from "#1506" if "a session lives for longer than the 210 s of eight conflicts";
 
@@ -280,7 +280,7 @@ impl Choices {
             body_timeout: self.body_timeout,
             not_json: self.not_json,
             create_replay: self.create_replay,
-            on_conflict: self.on_conflict,
+            conflict_budget: self.conflict_budget,
             cursor: self.cursor,
             ack_order: self.ack_order,
             second_job: self.second_job,
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(Choices::upstream().policy(), Policy::upstream());
         assert_eq!(Choices::hardened().policy(), Policy::hardened());
         let put_back = |name: &str| Choices::named(&format!("actions.{name}")).unwrap().policy().on_conflict;
-        assert_eq!(put_back("on-conflict"), session::OnConflict::AnswerAgain);
+        assert_eq!(put_back("conflict-budget"), session::OnConflict::AnswerAgain);
         assert_eq!(put_back("create-replay"), session::OnConflict::Refuse);
         assert_eq!(Choices::named("actions.fencing").unwrap().policy().fencing, lease::Fencing::Ignored);
     }

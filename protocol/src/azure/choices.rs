@@ -107,8 +107,8 @@ choices! {
     because "all agents create their sessions in step"
     from "MessageListener.cs:466-479";
 
-    /// Another session of the same agent is live (409).
-    on_conflict: OnConflict of conduct { upstream ExitAfter8, hardened Outlast }
+    /// How long creations of a session go on that meet another session of the same agent (409).
+    conflict_budget: ConflictBudget of conduct { upstream ExitAfter8, hardened Outlast }
     because "gives up on a session conflict before the old session can have expired"
     from "#720" if "a session lives for longer than the 210 s of eight conflicts";
 
@@ -243,7 +243,7 @@ impl Choices {
             body_timeout: BodyTimeout::Bounded,
             not_json: NotJson::Error,
             create_replay: self.create_replay,
-            on_conflict: self.on_conflict,
+            conflict_budget: self.conflict_budget,
             ack_order: self.ack_order,
             cursor: self.cursor,
             second_job: self.second_job,
@@ -290,7 +290,7 @@ mod tests {
     fn the_server_s_half_follows() {
         assert_eq!(Choices::upstream().policy(), Policy::upstream());
         let put_back = |name: &str| Choices::named(&format!("azure.{name}")).unwrap().policy();
-        assert_eq!(put_back("on-conflict").on_conflict, session::OnConflict::AnswerAgain);
+        assert_eq!(put_back("conflict-budget").on_conflict, session::OnConflict::AnswerAgain);
         assert_eq!(put_back("create-replay").on_conflict, session::OnConflict::Refuse);
         assert_eq!(put_back("fencing").fencing, lease::Fencing::Ignored);
     }

@@ -109,3 +109,68 @@ fn outcome(failure: &Failure) -> Outcome<'_> {
         _ => Outcome::Status { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use tower::util::BoxCloneSyncService;
+
+    use super::*;
+    use crate::http::{Body, TransportError};
+    use crate::line::SharedRandom;
+    use crate::virtual_clock::{VirtualClock, secs};
+
+    fn line(seed: u64) -> Line {
+        let nobody = tower::service_fn(|_: http::Request<Body>| std::future::ready(Err(TransportError::Refused)));
+        Line {
+            clock: Arc::new(VirtualClock::default()),
+            http: BoxCloneSyncService::new(nobody),
+            random: SharedRandom::new(Box::new(ChaCha8Rng::seed_from_u64(seed))),
+        }
+    }
+
+    /// The waits of the machine of this seed after so many polls that were answered 503.
+    fn waits(choice: PollBackoff, seed: u64, polls: u32) -> Vec<Duration> {
+        let (mut backoff, line) = (Backoff::new(choice), line(seed));
+        let busy = Failure::Status { status: StatusCode::SERVICE_UNAVAILABLE };
+        (1..=polls).map(|errors| backoff.next(errors, &busy, &line)).collect()
+    }
+
+    #[test]
+    fn the_repaired_runner_s_waits_are_its_own_and_in_the_real_ranges() {
+        let own = waits(PollBackoff::Jittered, 1, 20);
+        assert_ne!(own, waits(PollBackoff::Jittered, 2, 20));
+        let in_range = |(n, wait): (usize, &Duration)| {
+            if n < FIRST_ERRORS as usize { FIRST_ERRORS_WAIT.contains(wait) } else { LATER_ERRORS_WAIT.contains(wait) }
+        };
+        assert!(own.iter().enumerate().all(in_range), "{own:?}");
+    }
+
+    #[test]
+    fn some_wounds_make_all_machines_wait_alike() {
+        for choice in [PollBackoff::SeededByPrevious, PollBackoff::SameSeed, PollBackoff::JitterBeforeCap] {
+            assert_eq!(waits(choice, 1, 20), waits(choice, 2, 20), "{choice:?}");
+        }
+        assert!(waits(PollBackoff::JitterBeforeCap, 1, 9).iter().all(|wait| *wait == secs(30)));
+    }
+
+    #[test]
+    fn some_wounds_make_a_runner_rush() {
+        assert!(waits(PollBackoff::Overflow, 1, 40)[32..].iter().all(Duration::is_zero));
+        assert!(waits(PollBackoff::ResetOnConnect, 1, 40).iter().all(|wait| *wait < Duration::from_millis(100)));
+        assert!(waits(PollBackoff::Overflow, 1, 10)[5..].iter().any(|wait| *wait > secs(1)));
+    }
+
+    #[test]
+    fn an_answered_poll_begins_anew() {
+        let (mut backoff, line) = (Backoff::new(PollBackoff::WallTimer), line(1));
+        let refused = Failure::Transport(TransportError::Refused);
+        let grown = (1..=12).map(|errors| backoff.next(errors, &refused, &line)).max();
+        assert!(grown > Some(secs(5)), "{grown:?}");
+        backoff.succeeded();
+        assert!(backoff.next(1, &refused, &line) <= secs(1));
+    }
+}

@@ -8,7 +8,7 @@ use rand::RngCore;
 use uuid::Uuid;
 
 use crate::actions::choices::{
-    ClockSkew, CreateReplay, OnConflict, OnNotFound, OnRefusal, SessionDelete, SessionPause,
+    ClockSkew, ConflictBudget, CreateReplay, OnNotFound, OnRefusal, SessionDelete, SessionPause,
 };
 use crate::clock;
 use crate::distributed_task::agent::{NotFounds, is_not_found, is_refusal};
@@ -285,8 +285,8 @@ impl Sessions {
     fn conflict(&mut self) -> Verdict {
         self.conflicts += 1;
         let given_up = CREATION_PAUSE * self.conflicts >= CONFLICT_LIMIT;
-        match self.runner.choices.on_conflict {
-            OnConflict::ExitAfter8 if given_up => Verdict::Stop(NoSession::Conflict),
+        match self.runner.choices.conflict_budget {
+            ConflictBudget::ExitAfter8 if given_up => Verdict::Stop(NoSession::Conflict),
             _ => Verdict::Wait(self.pause()),
         }
     }

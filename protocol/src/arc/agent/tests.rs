@@ -119,6 +119,18 @@ fn each_version_has_its_own_order() {
 }
 
 #[test]
+fn version_0_14_0_acquires_nothing() {
+    for (message_order, acquires) in [(MessageOrder::V0_14_0, false), (MessageOrder::V0_14, true)] {
+        let choices = Choices { message_order, ..Choices::upstream() };
+        let room = Room::new(&choices, |_| ());
+        room.server.queue_job("job-1", crate::arc::testing::SET);
+        one(&room, &choices, 10, nothing());
+        assert_eq!(!room.asked("acquirejobs").is_empty(), acquires, "{message_order:?}");
+        assert!(!room.asked("DELETE http://service/tenant/message").is_empty(), "{message_order:?}");
+    }
+}
+
+#[test]
 fn a_set_that_stays_unknown_is_not_registered_without_a_pause() {
     let hardened = Choices::hardened();
     let room = Room::new(&hardened, |_| ());

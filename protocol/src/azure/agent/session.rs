@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::azure::choices::{Choices, OnNotFound, OnRefusal, SessionPause};
 use crate::clock;
-use crate::distributed_task::agent::conduct::{CreateReplay, OnConflict};
+use crate::distributed_task::agent::conduct::{ConflictBudget, CreateReplay};
 use crate::distributed_task::agent::{NotFounds, Station, is_not_found, is_refusal};
 use crate::distributed_task::cipher::SessionKey;
 use crate::distributed_task::failure::{Failure, key};
@@ -182,7 +182,8 @@ impl Sessions {
         self.not_found.forget();
         if failure.is(key::SESSION_CONFLICT) {
             self.conflicts += 1;
-            let given_up = self.choices.on_conflict == OnConflict::ExitAfter8 && self.conflicts >= CONFLICT_LIMIT;
+            let given_up =
+                self.choices.conflict_budget == ConflictBudget::ExitAfter8 && self.conflicts >= CONFLICT_LIMIT;
             return if given_up { Verdict::Stop(NoSession::Failure) } else { Verdict::Wait(self.pause()) };
         }
         match self.choices.on_refusal {

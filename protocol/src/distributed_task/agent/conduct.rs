@@ -224,10 +224,10 @@ pub enum Cursor {
     AdvancesOnDispatch,
 }
 
-/// Another session of the same agent is live (409).
+/// How long creations of a session go on that meet another session of the same agent (409).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OnConflict {
+pub enum ConflictBudget {
     /// Gives up at the eighth conflict, after 210 s: less than a session's life.
     ExitAfter8,
     /// Goes on until the other session's life has passed, however long that is.
@@ -275,8 +275,8 @@ pub struct Conduct {
     pub crash_report: CrashReport,
     /// Sending the creation of a session again when its answer was lost.
     pub create_replay: CreateReplay,
-    /// Another session of the same agent is live (409).
-    pub on_conflict: OnConflict,
+    /// How long creations of a session go on that meet another session of the same agent (409).
+    pub conflict_budget: ConflictBudget,
     /// When the messages about a V1 job are deleted.
     pub ack_order: AckOrder,
     /// The V1 cursor, `lastMessageId`.
@@ -299,10 +299,10 @@ impl Conduct {
     /// extends the live session, waiting alone would never end.
     pub fn policy(&self) -> Policy {
         Policy {
-            on_conflict: match (self.create_replay, self.on_conflict) {
+            on_conflict: match (self.create_replay, self.conflict_budget) {
                 (CreateReplay::Blind, _) => session::OnConflict::Refuse,
-                (CreateReplay::Keyed, OnConflict::ExitAfter8) => session::OnConflict::AnswerAgain,
-                (CreateReplay::Keyed, OnConflict::Outlast) => session::OnConflict::TakeOver,
+                (CreateReplay::Keyed, ConflictBudget::ExitAfter8) => session::OnConflict::AnswerAgain,
+                (CreateReplay::Keyed, ConflictBudget::Outlast) => session::OnConflict::TakeOver,
             },
             completion: match self.report_replay {
                 ReportReplay::Blind => Completion::AsTheRuleSays,

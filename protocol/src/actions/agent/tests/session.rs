@@ -38,7 +38,7 @@ fn the_repaired_runner_outlasts_a_conflict() {
     let repaired = Bench::new(Choices::hardened(), script).v2();
     assert_eq!(repaired.run(secs(600)), None);
     assert!(!repaired.asked("GET message").is_empty());
-    let real = Bench::new(put_back("on-conflict"), script).v2();
+    let real = Bench::new(put_back("conflict-budget"), script).v2();
     assert_eq!(real.run(secs(600)), Some(exit::SESSION_CONFLICT));
 }
 
