@@ -104,8 +104,7 @@ choices! {
         upstream SeededByPrevious,
         /// The same ranges, drawn from the machine's own generator.
         hardened Jittered;
-        /// It doubles from 1 s to a minute with full jitter, by a generator whose seed is part of the image that all
-        /// machines are made of.
+        /// The same ranges, drawn from a generator whose seed is part of the image that all machines are made of.
         formerly SameSeed
             because "all runners draw the same waits"
             from "retry: mutant-shared-generator";
@@ -121,7 +120,7 @@ choices! {
         formerly ResetOnConnect
             because "a server that answers 503 is asked ten times a second"
             from "retry: mutant-reset-on-connect";
-        /// It doubles up to a minute, and its end is a time of the wall clock.
+        /// As hardened, and its end is a time of the wall clock.
         formerly WallTimer
             because "a clock that is set back while the runner waits leaves it deaf for as long"
             from "retry: mutant-wall-timer"
@@ -144,7 +143,11 @@ choices! {
         /// Aborts it, and with it a message that is on its way.
         upstream AbortsPoll,
         /// The next poll tells.
-        hardened KeepsPoll,
+        hardened KeepsPoll;
+        /// Aborts it, and takes that for a failure of the poll.
+        formerly AbortFails
+            because "after each job the runner backs off from a failure of its own making"
+            from "#4644"
     }
     because "the end of a job aborts the poll that carries the next one"
     from "#4728";

@@ -14,15 +14,15 @@ use crate::clock::{Clock, Mono};
 use crate::http::{Body, Http};
 use crate::line::SharedRandom;
 
-/// The most that is added to a wait, so that those who were told the same do not come back together.
-const SPREAD: Duration = Duration::from_secs(5);
+/// The most that repaired clients add to a wait, so that those who were told the same do not come back together.
+pub const SPREAD: Duration = Duration::from_secs(5);
 
 /// `http`, which holds a call back for as long as its server asked for when it answered the same call before: `most` at
-/// the most, and a drawn time on top. What is the same call is told by method, host and path.
+/// the most, and a time drawn from zero to `spread` on top. What is the same call is told by method, host and path.
 ///
 /// A retry policy minds Retry-After between its own attempts. When it has given up, whoever called tries again by a pause
 /// of its own, and knows nothing of what the server said.
-pub fn minding(http: Http, clock: Arc<dyn Clock>, random: SharedRandom, most: Duration) -> Http {
+pub fn minding(http: Http, clock: Arc<dyn Clock>, random: SharedRandom, most: Duration, spread: Duration) -> Http {
     let told = Arc::new(Told::default());
     BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
         let (http, clock, random, told) = (http.clone(), clock.clone(), random.clone(), told.clone());
@@ -33,7 +33,7 @@ pub fn minding(http: Http, clock: Arc<dyn Clock>, random: SharedRandom, most: Du
             }
             let answer = http.oneshot(request).await?;
             if let Some(asked) = asked(&answer, &*clock) {
-                let wait = asked.min(most) + random.uniform(Duration::ZERO..SPREAD);
+                let wait = asked.min(most) + random.uniform(Duration::ZERO..spread);
                 told.lock().insert(same_call(&method, &uri), clock.mono() + wait);
             }
             Ok(answer)
@@ -101,7 +101,7 @@ mod tests {
             async move { Ok(answer) }
         });
         let random = SharedRandom::new(Box::new(ChaCha8Rng::seed_from_u64(1)));
-        let minds = minding(BoxCloneSyncService::new(server), Arc::new(clock.clone()), random, MOST);
+        let minds = minding(BoxCloneSyncService::new(server), Arc::new(clock.clone()), random, MOST, SPREAD);
         clock.run(async {
             for path in paths {
                 let request = Request::get(format!("http://pool{path}")).body(empty()).unwrap();

@@ -44,7 +44,7 @@ pub use self::again::{asks_for_later, same_call};
 pub use self::caller::{Caller, Ended, GaveUp, Hedge, Tried};
 pub use self::composed::Composed;
 pub use self::iterated::Iterated;
-pub use self::minding::minding;
+pub use self::minding::{SPREAD, minding};
 pub use self::nested::Nested;
 pub use self::policy::{OnDeadline, OnLease, Policy, PolicyError, Reset, Timer, Warning};
 pub use self::retry_after::{http_date, retry_after};

@@ -133,9 +133,12 @@ impl Listener {
             };
             match self.runner.choices.status_change {
                 StatusChange::KeepsPoll => asked.await?,
-                StatusChange::AbortsPoll => select_biased! {
+                aborts => select_biased! {
                     message = asked.fuse() => message?,
-                    () = self.dispatcher.status().is(|now| *now != status).fuse() => return Ok(Polled::Aborted),
+                    () = self.dispatcher.status().is(|now| *now != status).fuse() => return match aborts {
+                        StatusChange::AbortFails => Err(Failure::InvalidOperation("The operation was canceled.".into())),
+                        _ => Ok(Polled::Aborted),
+                    },
                 },
             }
         };

@@ -17,12 +17,14 @@ use crate::arc::wire::{
 };
 use crate::clock::{self, Mono};
 use crate::distributed_task::client::{Call, Reply};
-use crate::distributed_task::http_retry::FullJitter;
+use crate::distributed_task::http_retry::{FullJitter, RETRIES};
 use crate::http::{self as transport, Body};
 use crate::jwt;
 use crate::line::Line;
+use crate::retry::heed::{Combine, RetryAfter};
 use crate::retry::retryable_http::Jitter;
-use crate::retry::{self, Outcome, RetryPolicy, RetryableHttp, mutants, retry_after};
+use crate::retry::wait::{Exponential, Wait};
+use crate::retry::{self, Outcome, Policy, RetryPolicy, RetryableHttp, Span, mutants, retry_after};
 
 /// What one attempt of a call may take, its body included (SS `common_client.go`).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -73,8 +75,13 @@ struct Answered {
 
 impl Api {
     pub(super) fn new(mut line: Line, configuration: Configuration, choices: Choices) -> Self {
-        if choices.http_retries == HttpRetries::FullJitter {
-            line.http = retry::minding(line.http, line.clock.clone(), line.random.clone(), FullJitter::CAP);
+        let spread = match choices.http_retries {
+            HttpRetries::FullJitter => Some(retry::SPREAD),
+            HttpRetries::ToldAlike => Some(Duration::ZERO),
+            _ => None,
+        };
+        if let Some(spread) = spread {
+            line.http = retry::minding(line.http, line.clock.clone(), line.random.clone(), FullJitter::CAP, spread);
         }
         Self { line, configuration, choices, admin: Mutex::new(None) }
     }
@@ -143,7 +150,7 @@ impl Api {
             HttpRetries::NanosecondJitter => Box::new(real.with_jitter(Jitter::Nanoseconds)),
             HttpRetries::FullJitter => Box::new(FullJitter::ordinary()),
             HttpRetries::ClonedGenerator => mutants::policy("mutant-cloned-generator").start(),
-            HttpRetries::ToldAlike => mutants::policy("mutant-retry-after-cluster").start(),
+            HttpRetries::ToldAlike => told_alike().start(),
         }
     }
 
@@ -267,6 +274,16 @@ fn outcome<'a>(attempt: &'a Result<Answered, Trouble>, now: Timestamp) -> Option
         Err(Trouble::Transport(error)) => Some(Outcome::Transport(error)),
         Err(Trouble::TimedOut(_)) => Some(Outcome::TimedOut),
         Err(Trouble::Status(_)) => None,
+    }
+}
+
+/// As [`FullJitter`], but for nothing that is drawn once the server has said how long.
+fn told_alike() -> Policy {
+    let wait = Exponential::doubling(Span::secs(5), Span(FullJitter::CAP)).jittered(retry::wait::Jitter::Full);
+    Policy {
+        retries: Some(RETRIES),
+        retry_after: RetryAfter { combine: Combine::Instead, cap: Some(Span(FullJitter::CAP)), spread: Span::ZERO },
+        ..Policy::of(Wait::Exponential(wait))
     }
 }
 

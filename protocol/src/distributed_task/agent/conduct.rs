@@ -321,7 +321,9 @@ impl Conduct {
         let random = SharedRandom::new(random);
         let http = match self.http_retries {
             HttpRetry::Vss => http,
-            HttpRetry::FullJitter => retry::minding(http, clock.clone(), random.clone(), FullJitter::CAP),
+            HttpRetry::FullJitter => {
+                retry::minding(http, clock.clone(), random.clone(), FullJitter::CAP, retry::SPREAD)
+            }
         };
         Line { clock, http, random }
     }
