@@ -20,17 +20,17 @@ pub(crate) fn fold(lines: Vec<Line>) -> Vec<Line> {
             // Told with the series' second line.
             Some([]) => {}
             Some([_, again @ ..]) if line.series.as_ref().is_some_and(|series| again.len() + 1 > series.few) => {
-                folded.push(line.clone());
+                folded.push((place, line.clone()));
                 let (second, last) = (&lines[again[0]], &lines[again[again.len() - 1]]);
                 let text = format!("{} (and {} more like it, the last at {})", second.text, again.len() - 1, last.at);
-                folded.push(Line { text, series: None, ..second.clone() });
+                folded.push((again[0], Line { text, series: None, ..second.clone() }));
             }
-            Some(few) => folded.extend(few.iter().map(|place| lines[*place].clone())),
-            None => folded.push(line.clone()),
+            Some(few) => folded.extend(few.iter().map(|place| (*place, lines[*place].clone()))),
+            None => folded.push((place, line.clone())),
         }
     }
-    folded.sort_by_key(|line| line.at);
-    folded
+    folded.sort_by_key(|(place, _)| *place);
+    folded.into_iter().map(|(_, line)| line).collect()
 }
 
 /// What is done again and again, since when, and how it came out.
@@ -118,6 +118,12 @@ mod tests {
         };
         assert_eq!(texts(logged(5)), ["a GET 503"; 5]);
         assert_eq!(texts(logged(6)), ["a GET 503", "a GET 503 (and 4 more like it, the last at 0:00:05.000)"]);
+    }
+
+    #[test]
+    fn lines_of_one_instant_stay_in_their_order() {
+        let lines = vec![poll(0, "a", "202"), notable(1, "b", "b crashes"), poll(1, "a", "202")];
+        assert_eq!(texts(lines), ["a GET 202", "b crashes", "a GET 202"]);
     }
 
     #[test]

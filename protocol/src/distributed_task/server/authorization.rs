@@ -73,7 +73,7 @@ impl State {
         let id = claims.sub.parse().ok().and_then(|client| self.by_client.get(&client)).copied().ok_or_else(unknown)?;
         let agent = self.agents.get(&id).ok_or_else(unknown)?;
         let (audience, skew) = (&self.parameters.addresses.authorization, self.parameters.assertion_skew);
-        let claims = jwt::check(assertion, &agent.public_key, audience, now, skew).map_err(invalid)?;
+        jwt::check(assertion, &agent.public_key, audience, now, skew).map_err(invalid)?;
         if self.tokens.is_refused(&Subject::Agent(id), now) {
             return Err(refusal(self.parameters.refusal.code(), NOT_FOUND));
         }
