@@ -1,48 +1,20 @@
 //! `azure-post-job`: what random seeds find, and the log of the incident from a plan written by hand.
 
+#[path = "incidents/azure_post_job.rs"]
+mod scripted;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use scripted::{HEAL_MS, QUEUED_MS, TROUBLE_MS, incident};
 use squall::azure_post_job::{AzurePostJob, CLEAN_UP_BOUND, POST_JOB};
 use squall_protocol::Fact;
 use squall_protocol::facts::Outcome;
 use squall_sim::SimTime;
 use squall_sim::case::Case;
-use squall_sim::fault::{Direction, Fault, FaultKind, FaultPlan, Target};
-use squall_sim::scenario::Scenario;
 use squall_sim::trace::{Event, Keep, What};
 use squall_sim::trial::{self, Trial};
 use squall_sim::verdict::Severity;
-
-/// The job is queued then.
-const QUEUED_MS: u64 = 300_000;
-/// A minute into the job, something in between begins to reset every connection to the second host.
-const TROUBLE_MS: u64 = QUEUED_MS + 60_000;
-const HEAL_MS: u64 = TROUBLE_MS + 1_800_000;
-
-/// One agent, one job with a clean-up that publishes two events of its own, and a second host that is out of reach.
-fn incident(variant: &str) -> Case {
-    let mut case = AzurePostJob.generate(1, variant);
-    case.parameters["agents"] = json!([{"name": "agent-1", "encryption": "plain"}]);
-    let service = &mut case.parameters["service"];
-    service["progressive_backoff"] = json!("off");
-    service["tasks"]["session_life"] = json!({"secs": 300, "nanos": 0});
-    service["tasks"]["lease_life"] = json!({"secs": 600, "nanos": 0});
-    service["tasks"]["pool_redelivery"] = json!("at_once");
-    let stage = |name: &str, purpose: &str, takes_ms: u64, events: u32| json!({"name": name, "purpose": purpose, "takes_ms": takes_ms, "events": events, "ends": "well"});
-    let stages = [
-        stage("Checkout", "work", 20_000, 0),
-        stage("Build", "work", 180_000, 0),
-        stage(POST_JOB, "clean_up", 2_000, 2),
-    ];
-    case.workload = json!({"jobs": [{"name": "job-1", "at_ms": QUEUED_MS, "stages": stages, "when_asked": "ends"}]});
-    let target = Target { node: Some("agent-1".to_owned()), peer: Some("vssps".to_owned()), route: None };
-    let kind = FaultKind::ResetAfter { bytes: 0, direction: Direction::Both };
-    let fault = Fault { kind, target, at_ms: TROUBLE_MS, for_ms: HEAL_MS - TROUBLE_MS };
-    case.plan = FaultPlan { faults: vec![fault], heal_at_ms: HEAL_MS };
-    case
-}
 
 fn run(case: &Case) -> Trial {
     trial::run(&AzurePostJob, case, Keep::Events).expect("a case that fits")

@@ -1,8 +1,12 @@
 //! `flox-download`: the incident from a case written by hand, what random seeds find, and what each repair pays.
 
+#[path = "incidents/flox_download.rs"]
+mod scripted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use scripted::{BEGIN_MS, incident as incident_case};
 use serde_json::json;
 use squall::flox_download::{FloxDownload, SCALE};
 use squall_protocol::Fact;
@@ -16,21 +20,6 @@ use squall_sim::trial::{self, Trial};
 use squall_sim::verdict::Severity;
 
 const MIB: f64 = (1 << 20) as f64;
-
-/// The job of the incident begins a minute in.
-const BEGIN_MS: u64 = 60_000;
-
-/// One machine, one job, the publisher of the incident with its real sizes, and nothing else wrong.
-fn incident_case(variant: &str) -> Case {
-    let mut case = FloxDownload.generate(1, variant);
-    case.parameters["hosts"] = json!([{"name": "host-1", "slots": 1}]);
-    case.parameters["archive"] = json!(null);
-    case.parameters["cache"] = json!("not_used");
-    case.parameters["publisher"] = serde_json::to_value(squall_protocol::flox::server::Parameters::default()).unwrap();
-    case.workload = json!({"jobs": [{"name": "job-1", "at_ms": BEGIN_MS, "host": "host-1", "version": "1.82.0"}]});
-    case.plan = FaultPlan::default();
-    case
-}
 
 fn run(case: &Case) -> Trial {
     trial::run(&FloxDownload, case, Keep::Events).expect("a case that fits")

@@ -1,45 +1,24 @@
 //! `actions-idle-runner`: what random seeds find, and the timings of the incident from plans written by hand.
 
+#[path = "incidents/actions_idle_runner.rs"]
+mod scripted;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use scripted::{RUNNER, TROUBLE_MS, fault, incident, one_runner as case};
 use serde_json::json;
 use squall::actions_idle_runner::ActionsIdleRunner;
 use squall_protocol::Fact;
 use squall_sim::SimTime;
 use squall_sim::case::Case;
-use squall_sim::fault::{Fault, FaultKind, FaultPlan, Target, When};
-use squall_sim::scenario::Scenario;
+use squall_sim::fault::{Fault, FaultKind, When};
 use squall_sim::trace::{Keep, What};
 use squall_sim::trial::{self, Trial};
 use squall_sim::verdict::Severity;
 
-/// Ten minutes in, everything is quiet: the runner polls.
-const TROUBLE_MS: u64 = 600_000;
-/// Half an hour after which nothing is wrong any more.
-const HEAL_MS: u64 = TROUBLE_MS + 1_800_000;
-
-/// One runner of a flow, one plan, and a service whose sessions live for a quarter of an hour.
-fn case(variant: &str, flow: &str, jobs: serde_json::Value, faults: Vec<Fault>) -> Case {
-    let mut case = ActionsIdleRunner.generate(1, variant);
-    case.parameters["runners"] = json!([{"name": "runner-1", "flow": flow, "encryption": "plain"}]);
-    let service = &mut case.parameters["service"];
-    service["session_life"] = json!({"secs": 900, "nanos": 0});
-    service["conflict_extends"] = json!("nothing");
-    service["lease_life"] = json!({"secs": 600, "nanos": 0});
-    service["refusal"] = json!("invalid_client");
-    case.workload = json!({ "jobs": jobs });
-    case.plan = FaultPlan { faults, heal_at_ms: HEAL_MS };
-    case
-}
-
-fn fault(kind: FaultKind, node: &str, route: Option<&str>, for_ms: u64) -> Fault {
-    let target = Target { node: Some(node.to_owned()), peer: None, route: route.map(str::to_owned) };
-    Fault { kind, target, at_ms: TROUBLE_MS, for_ms }
-}
-
 fn kill() -> Fault {
-    fault(FaultKind::Kill { service: "runner".to_owned() }, "runner-1", None, 0)
+    fault(FaultKind::Kill { service: "runner".to_owned() }, RUNNER, None, 0)
 }
 
 fn unavailable(node: &str, route: &str, status: u16, for_ms: u64) -> Fault {
@@ -95,6 +74,12 @@ fn a_restarted_runner_gives_up_at_its_eighth_conflict_after_210_seconds() {
     assert_eq!(exits(&upstream), [(600, None), (815, Some(5))]);
     assert!(broken(&upstream).contains("no-agent-stopped-for-good"), "{:?}", broken(&upstream));
     assert_clean(&case("hardened", "v1", json!([]), vec![kill()]));
+}
+
+#[test]
+fn the_repaired_runner_gets_over_the_incident() {
+    assert!(broken(&run(&incident("upstream"))).contains("no-agent-stopped-for-good"));
+    assert_clean(&incident("hardened"));
 }
 
 #[test]

@@ -14,10 +14,11 @@ use tower::ServiceExt;
 use crate::clock;
 use crate::http::{self as net, Body};
 use crate::jwt::{Algorithm, Signer};
-use crate::retry::{self, Sent};
+use crate::retry::{self, Attempt, Sent};
 
 use super::client::{self, HttpRetries};
 use super::failure::Failure;
+use super::http_retry;
 use super::line::Line;
 use super::wire::{self, ASSERTION_TYPE, GRANT_TYPE, TokenError, TokenRequest, TokenResponse};
 
@@ -119,7 +120,9 @@ impl TokenProvider {
     async fn exchange(&self, line: &Line) -> Result<String, Failure> {
         let mut policy = self.retries.token_policy();
         let ask = || async { line.http.clone().oneshot(self.request(line)).await.map_err(Failure::Transport) };
-        let Sent { last, .. } = retry::send(line, &mut *policy, ask, client::outcome).await;
+        let url = &self.identity.authorization_url;
+        let tell = |failed: &Attempt<'_>, next| http_retry::tell(&Method::POST, url, failed, next);
+        let Sent { last, .. } = retry::send(line, &mut *policy, ask, client::outcome, tell).await;
         read_token(last?).await
     }
 

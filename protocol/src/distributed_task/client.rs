@@ -9,11 +9,11 @@ use tower::ServiceExt;
 
 use crate::clock::{self, Mono};
 use crate::http::{self as wire, Body, TransportError};
-use crate::retry::{self, Outcome, RetryPolicy, Sent, http_date, retry_after};
+use crate::retry::{self, Attempt, Outcome, RetryPolicy, Sent, http_date, retry_after};
 
 use super::auth::Authenticate;
 use super::failure::Failure;
-use super::http_retry::{FullJitter, HOST_OFFLINE, VssHttpRetry};
+use super::http_retry::{self, FullJitter, HOST_OFFLINE, VssHttpRetry};
 use super::line::Line;
 
 /// The largest answer that is read.
@@ -178,7 +178,9 @@ impl Client {
     /// What happened to the last attempt below the level of statuses.
     pub async fn send(&self, call: &Call) -> Result<Reply, Failure> {
         let mut policy = self.pipeline.retries.policy();
-        let Sent { last, at, attempts } = retry::send(&self.line, &mut *policy, || self.attempt(call), outcome).await;
+        let tell = |failed: &Attempt<'_>, next| http_retry::tell(&call.method, &call.url, failed, next);
+        let Sent { last, at, attempts } =
+            retry::send(&self.line, &mut *policy, || self.attempt(call), outcome, tell).await;
         let (head, body) = last?.into_parts();
         let body = wire::read(body, MAX_BODY).await.map_err(Failure::Transport)?;
         Ok(Reply { status: head.status, headers: head.headers, body, sent: at, attempts })

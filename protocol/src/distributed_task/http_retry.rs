@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use rand::RngCore;
 
 use crate::http::TransportError;
@@ -139,6 +139,51 @@ pub(crate) fn is_retriable_transport(error: &TransportError) -> bool {
     )
 }
 
+/// Logs a failed attempt as the real handler does (`VssHttpEventSource`).
+pub(crate) fn tell(method: &Method, url: &str, failed: &Attempt<'_>, next: Decision) {
+    let (number, why) = (failed.number, reason(&failed.outcome));
+    match (next, &failed.outcome) {
+        (Decision::Retry(wait), _) => {
+            let seconds = wait.as_secs_f32();
+            tracing::warn!(
+                "Attempt {number} of {method} request to {url} failed ({why}). The operation will be retried in {seconds} seconds."
+            );
+        }
+        (Decision::GiveUp, Outcome::TimedOut) => tracing::warn!("{method} request to {url} timed out."),
+        (Decision::GiveUp, outcome) if number > 1 && was_worth_retrying(outcome) => tracing::error!(
+            "Attempt {number} of {method} request to {url} failed ({why}). The maximum number of attempts has been reached."
+        ),
+        (Decision::GiveUp, _) => tracing::error!("{method} request to {url} failed. {why}"),
+    }
+}
+
+/// Would an attempt that ended so have been followed by another, had any been left?
+fn was_worth_retrying(outcome: &Outcome<'_>) -> bool {
+    match outcome {
+        Outcome::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+        Outcome::Transport(_) => true,
+        Outcome::TimedOut => false,
+    }
+}
+
+/// What came of an attempt, in the names that .NET has for statuses and socket errors.
+fn reason(outcome: &Outcome<'_>) -> String {
+    let socket_error = |name: &str| format!("Socket Error: {name}");
+    match outcome {
+        Outcome::Status { status, .. } => match status.canonical_reason() {
+            Some(reason) => format!("HTTP Status: {}", reason.replace([' ', '-'], "")),
+            None => format!("HTTP Status: {}", status.as_u16()),
+        },
+        Outcome::Transport(TransportError::Refused) => socket_error("ConnectionRefused"),
+        Outcome::Transport(TransportError::Reset) => socket_error("ConnectionReset"),
+        Outcome::Transport(TransportError::TimedOut) => socket_error("TimedOut"),
+        Outcome::Transport(TransportError::Dns { .. }) => socket_error("HostNotFound"),
+        Outcome::Transport(TransportError::Unreachable) => socket_error("HostUnreachable"),
+        Outcome::Transport(error) => error.to_string(),
+        Outcome::TimedOut => "timed out".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
@@ -185,6 +230,17 @@ mod tests {
             Attempt { number: 1, outcome: Outcome::Transport(&TransportError::Refused), elapsed: Duration::ZERO };
         assert_eq!(decide(&mut VssHttpRetry::ordinary(), refused.clone(), 0), Decision::GiveUp);
         assert!(matches!(decide(&mut FullJitter::ordinary(), refused, 0), Decision::Retry(_)));
+    }
+
+    #[test]
+    fn failures_have_the_names_that_logs_of_the_agents_show() {
+        let status = |code| reason(&attempt(1, code).outcome);
+        assert_eq!(status(503), "HTTP Status: ServiceUnavailable");
+        assert_eq!(status(409), "HTTP Status: Conflict");
+        assert_eq!(status(400), "HTTP Status: BadRequest");
+        assert_eq!(status(599), "HTTP Status: 599");
+        assert_eq!(reason(&Outcome::Transport(&TransportError::Reset)), "Socket Error: ConnectionReset");
+        assert_eq!(reason(&Outcome::Transport(&TransportError::Refused)), "Socket Error: ConnectionRefused");
     }
 
     #[test]

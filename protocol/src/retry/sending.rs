@@ -20,12 +20,14 @@ pub struct Sent<T> {
 /// Makes attempts until `outcome` finds no trouble in one, or `policy` gives up.
 ///
 /// `outcome` says what of an attempt the policy is to look at, seen from the machine's wall time; `None` for what is no
-/// business of retries.
+/// business of retries. `tell` hears of each attempt that failed and of what comes next, so that a client can log it in
+/// its own words.
 pub async fn send<T, F>(
     line: &Line,
     policy: &mut dyn RetryPolicy,
     mut attempt: impl FnMut() -> F,
     outcome: impl for<'a> Fn(&'a T, Timestamp) -> Option<Outcome<'a>>,
+    tell: impl Fn(&Attempt<'_>, Decision),
 ) -> Sent<T>
 where
     F: Future<Output = T>,
@@ -43,10 +45,7 @@ where
             Some(outcome) => {
                 let failed = Attempt { number: attempts, outcome, elapsed };
                 let decision = line.random.with(|random| policy.decide(&failed, random));
-                if let Decision::Retry(wait) = decision {
-                    let (why, seconds) = (&failed.outcome, wait.as_secs_f32());
-                    tracing::warn!("Attempt {attempts} failed: {why}. The next one follows in {seconds} s.");
-                }
+                tell(&failed, decision);
                 decision
             }
             None => {

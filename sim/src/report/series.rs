@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::story::{Line, Series};
 
-/// Fewer lines than this are not worth a summary.
-const SUMMARY_FROM: usize = 3;
+/// So many like lines are told one by one: a summary would not be shorter.
+pub(crate) const FEW: usize = 2;
+/// So many like lines of a log are: whoever knows the log looks for them.
+pub(crate) const FEW_OF_LOG: usize = 5;
 /// Whose outcome changes more often than this is told by outcome, no longer in turns.
 const CHANGES_TOLD: u32 = 4;
 
@@ -17,18 +19,18 @@ pub(crate) fn fold(lines: Vec<Line>) -> Vec<Line> {
         match members.get(&place).map(Vec::as_slice) {
             // Told with the series' second line.
             Some([]) => {}
-            Some([_, again @ ..]) if again.len() + 1 >= SUMMARY_FROM => {
-                folded.push(line.clone());
+            Some([_, again @ ..]) if line.series.as_ref().is_some_and(|series| again.len() + 1 > series.few) => {
+                folded.push((place, line.clone()));
                 let (second, last) = (&lines[again[0]], &lines[again[again.len() - 1]]);
                 let text = format!("{} (and {} more like it, the last at {})", second.text, again.len() - 1, last.at);
-                folded.push(Line { text, series: None, ..second.clone() });
+                folded.push((again[0], Line { text, series: None, ..second.clone() }));
             }
-            Some(few) => folded.extend(few.iter().map(|place| lines[*place].clone())),
-            None => folded.push(line.clone()),
+            Some(few) => folded.extend(few.iter().map(|place| (*place, lines[*place].clone()))),
+            None => folded.push((place, line.clone())),
         }
     }
-    folded.sort_by_key(|line| line.at);
-    folded
+    folded.sort_by_key(|(place, _)| *place);
+    folded.into_iter().map(|(_, line)| line).collect()
 }
 
 /// What is done again and again, since when, and how it came out.
@@ -46,7 +48,7 @@ fn members(lines: &[Line]) -> BTreeMap<usize, Vec<usize>> {
     let mut open: BTreeMap<&str, Open<'_>> = BTreeMap::new();
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (place, line) in lines.iter().enumerate() {
-        let Some(Series { what, outcome }) = &line.series else {
+        let Some(Series { what, outcome, .. }) = &line.series else {
             open.retain(|_, other| !other.about.iter().any(|name| line.about.contains(name)));
             continue;
         };
@@ -84,7 +86,7 @@ mod tests {
     use crate::trace::NodeId;
 
     fn poll(second: u64, node: &str, outcome: &str) -> Line {
-        let series = Some(Series { what: format!("{node}: GET"), outcome: outcome.to_owned() });
+        let series = Some(Series { what: format!("{node}: GET"), outcome: outcome.to_owned(), few: FEW });
         Line { series, ..notable(second, node, &format!("{node} GET {outcome}")) }
     }
 
@@ -106,6 +108,22 @@ mod tests {
     #[test]
     fn two_polls_are_told_as_they_are() {
         assert_eq!(texts(vec![poll(0, "a", "202"), poll(1, "a", "202")]), ["a GET 202", "a GET 202"]);
+    }
+
+    #[test]
+    fn a_few_lines_of_a_log_are_told_one_by_one() {
+        let logged = |lines: u64| {
+            let of_log = |line: Line| Line { series: line.series.map(|it| Series { few: FEW_OF_LOG, ..it }), ..line };
+            (0..lines).map(|second| of_log(poll(second, "a", "503"))).collect()
+        };
+        assert_eq!(texts(logged(5)), ["a GET 503"; 5]);
+        assert_eq!(texts(logged(6)), ["a GET 503", "a GET 503 (and 4 more like it, the last at 0:00:05.000)"]);
+    }
+
+    #[test]
+    fn lines_of_one_instant_stay_in_their_order() {
+        let lines = vec![poll(0, "a", "202"), notable(1, "b", "b crashes"), poll(1, "a", "202")];
+        assert_eq!(texts(lines), ["a GET 202", "b crashes", "a GET 202"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Report;
 use super::cast::{Cast, names};
 use super::quiet::{Quiet, Telling};
+use super::series::{FEW, FEW_OF_LOG};
 use super::words;
 use crate::journal::Entry;
 use crate::time::SimTime;
@@ -30,6 +31,8 @@ pub(crate) struct Series {
     pub(crate) what: String,
     /// How it came out; a different outcome begins a new series.
     pub(crate) outcome: String,
+    /// So many are told one by one.
+    pub(crate) few: usize,
 }
 
 /// The story of a run, by time: all that concerns `cast`.
@@ -91,7 +94,7 @@ impl Teller<'_> {
             What::Fact { fact: Fact::ClientLoad { .. } | Fact::ClientRefused { .. } | Fact::MinuteLoad { .. } } => {}
             What::Fact { fact } => self.fact(event, fact),
             What::Log { level, message } if is_told(level) => {
-                let what = format!("{}: {}", self.name(event.node), without_digits(message));
+                let what = format!("{}: {}", self.name(event.node), without_details(message));
                 self.tell_again(event, format!("{level}: {message}"), what, level.clone());
             }
             _ => {}
@@ -112,7 +115,7 @@ impl Teller<'_> {
         let Request { node, method, url, .. } = request;
         let what = format!("{}: {method} {}", self.name(*node), without_digits(without_query(url)));
         let text = format!("{method} {} → {outcome} {took}", without_query(url));
-        let series = Some(Series { what, outcome: outcome.to_owned() });
+        let series = Some(Series { what, outcome: outcome.to_owned(), few: FEW });
         self.lines.push(Line { at, node: *node, text, series, about: vec![self.name(*node)] });
     }
 
@@ -138,7 +141,8 @@ impl Teller<'_> {
             ("ends", _) => (format!("fault {id} ({family}) ends"), None),
             _ => {
                 let what = without_query(what);
-                let series = Series { what: format!("fault {id}: {}", without_digits(what)), outcome: String::new() };
+                let series =
+                    Series { what: format!("fault {id}: {}", without_digits(what)), outcome: String::new(), few: FEW };
                 (format!("fault {id} acts: {what}"), Some(series))
             }
         };
@@ -152,7 +156,8 @@ impl Teller<'_> {
                 let (queued, agent) = (quiet.queued_at, &quiet.agent);
                 let text = format!("{job}, queued at {queued}, has been done by {agent}: nothing of note");
                 let what = format!("jobs done by {agent}");
-                let (series, about) = (Some(Series { what, outcome: String::new() }), vec![agent.to_string()]);
+                let (series, about) =
+                    (Some(Series { what, outcome: String::new(), few: FEW }), vec![agent.to_string()]);
                 return self.lines.push(Line { at: event.at, node: event.node, text, series, about });
             }
             Telling::Full => {}
@@ -160,7 +165,7 @@ impl Teller<'_> {
         let text = words::fact(fact);
         match routine(fact) {
             Some(what) => {
-                let series = Some(Series { what, outcome: String::new() });
+                let series = Some(Series { what, outcome: String::new(), few: FEW });
                 self.lines.push(Line { at: event.at, node: event.node, text, series, about: names(fact) });
             }
             None => {
@@ -171,7 +176,7 @@ impl Teller<'_> {
     }
 
     fn tell_again(&mut self, event: &Event, text: String, what: String, outcome: String) {
-        let (about, series) = (vec![self.name(event.node)], Some(Series { what, outcome }));
+        let (about, series) = (vec![self.name(event.node)], Some(Series { what, outcome, few: FEW_OF_LOG }));
         self.lines.push(Line { at: event.at, node: event.node, text, series, about });
     }
 
@@ -211,6 +216,15 @@ fn without_digits(text: &str) -> String {
     let plain = |word: &str| if word.contains(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
     let parts: Vec<String> = text.split(['/', ' ']).map(plain).collect();
     parts.join("/")
+}
+
+/// Log lines that say the same about other things. A digit that stands alone says which of a few it is, as in `Attempt 2
+/// of`, and is no such detail.
+fn without_details(message: &str) -> String {
+    let is_digit = |word: &str| word.len() == 1 && word.chars().all(|c| c.is_ascii_digit());
+    let words = message.split(' ');
+    let plain = words.map(|word| if is_digit(word) { word.to_owned() } else { without_digits(word) });
+    plain.collect::<Vec<String>>().join(" ")
 }
 
 /// The path says what is asked for; the query is for programs.

@@ -123,7 +123,11 @@ impl Sessions {
             encountered_error = true;
             match self.judge(&failure).await {
                 Verdict::Stop(why) => {
-                    tracing::warn!("Failed to create session. {why:?}");
+                    if why == NoSession::Conflict {
+                        let seconds = CONFLICT_LIMIT.as_secs();
+                        tracing::error!("Stop retry on SessionConflictException after retried for {seconds} seconds.");
+                    }
+                    tracing::error!("Failed to create session. {failure}");
                     return Err(why);
                 }
                 Verdict::Wait(wait) => {

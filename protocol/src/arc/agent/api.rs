@@ -1,5 +1,6 @@
 //! Calls to the service: retries, and the admin connection that most of them need (SS `client.go`, `common_client.go`).
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::line::Line;
 use crate::retry::heed::{Combine, RetryAfter};
 use crate::retry::retryable_http::Jitter;
 use crate::retry::wait::{Exponential, Wait};
-use crate::retry::{self, Outcome, Policy, RetryPolicy, RetryableHttp, Span, mutants, retry_after};
+use crate::retry::{self, Attempt, Decision, Outcome, Policy, RetryPolicy, RetryableHttp, Span, mutants, retry_after};
 
 /// What one attempt of a call may take, its body included (SS `common_client.go`).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -65,6 +66,14 @@ pub(super) struct Api {
     pub(super) configuration: Configuration,
     pub(super) choices: Choices,
     admin: Mutex<Option<Admin>>,
+    under_way: Mutex<Option<UnderWay>>,
+}
+
+/// An attempt that has no answer yet.
+struct UnderWay {
+    method: Method,
+    url: String,
+    attempts: u32,
 }
 
 /// An answer whose body may not have been read yet.
@@ -83,14 +92,25 @@ impl Api {
         if let Some(spread) = spread {
             line.http = retry::minding(line.http, line.clock.clone(), line.random.clone(), FullJitter::CAP, spread);
         }
-        Self { line, configuration, choices, admin: Mutex::new(None) }
+        Self { line, configuration, choices, admin: Mutex::new(None), under_way: Mutex::new(None) }
     }
 
     /// Sends a call until it is answered or the retry handler gives up. An answer may have any status that the handler
     /// does not retry.
     pub(super) async fn send(&self, call: &Call, retries: Retries) -> Result<Reply, Failure> {
         let mut policy = self.policy(retries);
-        let sent = retry::send(&self.line, &mut *policy, || self.attempt(call), outcome).await;
+        let mut attempts = 0;
+        let attempt = || {
+            attempts += 1;
+            self.set_under_way(Some(UnderWay { method: call.method.clone(), url: call.url.clone(), attempts }));
+            async {
+                let answered = self.attempt(call).await;
+                self.set_under_way(None);
+                answered
+            }
+        };
+        let tell = |failed: &Attempt<'_>, next| tell(call, failed, next);
+        let sent = retry::send(&self.line, &mut *policy, attempt, outcome, tell).await;
         let gave_up = |cause| Failure::GaveUp {
             method: call.method.clone(),
             url: call.url.clone(),
@@ -111,6 +131,19 @@ impl Api {
             Err(_) => return Err(Failure::Body(Trouble::TimedOut(limit))),
         };
         Ok(Reply { status: head.status, headers: head.headers, body, sent: sent.at, attempts: sent.attempts })
+    }
+
+    fn set_under_way(&self, attempt: Option<UnderWay>) {
+        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = attempt;
+    }
+
+    /// What the end of the process makes of the call that it finds under way.
+    pub(super) fn cancelled(&self) -> Failure {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(UnderWay { method, url, attempts }) = under_way else { return Failure::Cancelled };
+        let cause = Trouble::Cancelled;
+        tell_failed(&method, &url, &cause);
+        Failure::GaveUp { method, url, attempts, cause }
     }
 
     async fn attempt(&self, call: &Call) -> Result<Answered, Trouble> {
@@ -273,7 +306,7 @@ fn outcome<'a>(attempt: &'a Result<Answered, Trouble>, now: Timestamp) -> Option
         }
         Err(Trouble::Transport(error)) => Some(Outcome::Transport(error)),
         Err(Trouble::TimedOut(_)) => Some(Outcome::TimedOut),
-        Err(Trouble::Status(_)) => None,
+        Err(Trouble::Status(_) | Trouble::Cancelled) => None,
     }
 }
 
@@ -285,6 +318,26 @@ fn told_alike() -> Policy {
         retry_after: RetryAfter { combine: Combine::Instead, cap: Some(Span(FullJitter::CAP)), spread: Span::ZERO },
         ..Policy::of(Wait::Exponential(wait))
     }
+}
+
+/// Logs a failed attempt as the real client does.
+fn tell(call: &Call, failed: &Attempt<'_>, next: Decision) {
+    let Call { method, url, .. } = call;
+    let answered = match &failed.outcome {
+        Outcome::Status { status, .. } => format!(" (status: {})", status.as_u16()),
+        why @ (Outcome::Transport(_) | Outcome::TimedOut) => {
+            tell_failed(method, url, why);
+            String::new()
+        }
+    };
+    if let Decision::Retry(wait) = next {
+        tracing::info!("retrying request {method} {url}{answered} timeout={}s", wait.as_secs_f32());
+    }
+}
+
+/// Logs an attempt that got no answer. Up to 0.13.1 the line was labelled a `Retryable client error`, whatever came of it.
+fn tell_failed(method: &Method, url: &str, why: &impl fmt::Display) {
+    tracing::error!("Retryable client error: request failed error=\"{why}\" method={method} url={url}");
 }
 
 fn is_trouble(status: StatusCode) -> bool {

@@ -19,6 +19,9 @@ pub enum Trouble {
     /// The server is in trouble.
     #[error("unexpected HTTP status {0}")]
     Status(StatusCode),
+    /// The process was asked to stop meanwhile.
+    #[error("context canceled")]
+    Cancelled,
 }
 
 /// Why a call failed.
@@ -79,7 +82,7 @@ pub enum Failure {
     /// The cluster's API failed.
     #[error("could not patch: {0}")]
     Cluster(Trouble),
-    /// The process was asked to stop.
+    /// The process was asked to stop, and no attempt was under way.
     #[error("context canceled")]
     Cancelled,
 }

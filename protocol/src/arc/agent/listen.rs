@@ -48,7 +48,7 @@ impl<'a> Listener<'a> {
         self.begin(shutdown).await?;
         loop {
             let polled = select_biased! {
-                () = shutdown.requested().fuse() => return Err(Failure::Cancelled),
+                () = shutdown.requested().fuse() => return Err(api.cancelled()),
                 polled = self.next_message().fuse() => polled?,
             };
             let handled = async {
@@ -246,7 +246,7 @@ async fn until_stopped(
             };
             match future::select(pin!(work), pin!(stop)).await {
                 Either::Left((done, _)) => done,
-                Either::Right(_) => Err(Failure::Cancelled),
+                Either::Right(_) => Err(api.cancelled()),
             }
         }
     }

@@ -78,7 +78,7 @@ pub async fn run(line: Line, choices: Choices, configuration: Configuration, shu
     let set = configuration.scale_set_id;
     let api = Api::new(line, configuration, choices);
     let opened = select_biased! {
-        () = shutdown.requested().fuse() => Err(Failure::Cancelled),
+        () = shutdown.requested().fuse() => Err(api.cancelled()),
         opened = open(&api, set, None).fuse() => opened,
     };
     let session = match opened {

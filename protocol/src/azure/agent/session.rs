@@ -104,7 +104,7 @@ impl Sessions {
             self.errors += 1;
             match self.judge(&failure) {
                 Verdict::Stop(why) => {
-                    tracing::warn!("Failed to create session. {why:?}");
+                    tracing::error!("Failed to create session. {failure}");
                     return Err(why);
                 }
                 Verdict::Wait(wait) => {

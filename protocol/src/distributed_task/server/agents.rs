@@ -19,7 +19,7 @@ use super::state::{Agent, AgentId, JobNumber, NO_JOB, Overlooked, Phase, Reporte
 use crate::deadlines::after;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{
-    AgentAuthorization, AgentLabel, AgentPublicKey, BrokerMigration, Property, TaskAgent, TaskAgentMessage,
+    AgentAuthorization, AgentLabel, AgentPublicKey, BrokerMigration, Dialect, Property, TaskAgent, TaskAgentMessage,
     TaskAgentSession, message_type, property,
 };
 use crate::effect::OnEffect;
@@ -194,6 +194,7 @@ impl State {
             Ok(Opened::InPlaceOf(ended)) => self.session_ended(ended, SessionEnd::Replaced, now),
             Err(Conflict { live, owner }) => {
                 self.record(Fact::SessionConflict { agent: name.clone(), live: fact(live) });
+                let owner = (self.parameters.dialect == Dialect::Azure).then_some(owner);
                 return Err(Failure::SessionConflict { agent: name.to_string(), owner });
             }
         }

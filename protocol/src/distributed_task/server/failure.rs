@@ -31,8 +31,8 @@ pub(crate) enum Failure {
     NoRoute(String),
     #[error("The requested resource does not support http method '{0}'.")]
     NoMethod(String),
-    #[error("The task agent {agent} already has an active session for owner {owner}.")]
-    SessionConflict { agent: String, owner: String },
+    #[error("{}", session_conflict(agent, owner.as_deref()))]
+    SessionConflict { agent: String, owner: Option<String> },
     #[error("The session is no longer valid.")]
     SessionGone,
     #[error("The agent was not found.")]
@@ -57,6 +57,14 @@ pub(crate) enum Failure {
     PlanSecurity(String),
     #[error("The log {0} was not found.")]
     LogNotFound(i64),
+}
+
+/// A runner's service does not say whose session it is.
+fn session_conflict(agent: &str, owner: Option<&str>) -> String {
+    match owner {
+        Some(owner) => format!("The task agent {agent} already has an active session for owner {owner}."),
+        None => format!("The actions runner {agent} already has an active session."),
+    }
 }
 
 /// A part of the server with its own way to say what is wrong.
