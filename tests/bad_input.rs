@@ -170,4 +170,6 @@ fn servers() {
     refused(&["serve", SCENARIO, "--jobs", "-1"], "'-1'", "number of jobs");
     refused(&["serve", SCENARIO, "--encryption", "rot13"], "'rot13'", "key-under-rsa");
     refused(&["serve", SCENARIO, "--journal", "no/where"], "no/where", "--journal takes a file");
+    refused(&["serve", SCENARIO, "--calls", "no/where"], "no/where", "--calls takes a file");
+    refused(&["serve", "flox-download", "--set", "http2-reset=OOPS"], "\"OOPS\"", "REFUSED_STREAM");
 }

@@ -14,6 +14,7 @@ mod distributed_task;
 pub mod execution;
 pub mod flox_download;
 pub mod lab;
+pub mod live_calls;
 pub mod live_journal;
 pub mod prelude;
 pub mod registry;

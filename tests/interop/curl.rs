@@ -13,13 +13,14 @@ use squall_protocol::live::{self, LiveClock, LiveDisk};
 use tempfile::TempDir;
 
 use crate::program::Program;
+use crate::skipped::skipped;
 
 /// Says why and returns true when there is no curl that speaks HTTP/2.
 fn no_curl() -> bool {
     let version = Command::new("curl").arg("--version").output();
     let found = version.is_ok_and(|told| String::from_utf8_lossy(&told.stdout).contains("HTTP2"));
     if !found {
-        println!("skipped: no curl with HTTP/2 is installed");
+        skipped("no curl with HTTP/2 is installed");
     }
     !found
 }
@@ -128,6 +129,28 @@ fn a_stream_that_is_cut_off_is_exit_code_92() {
     assert_eq!(own.line(None), told.trim());
     let ended = stage.program.interrupt("INT");
     assert_eq!((ended.code, &ended.verdict["verdict"]), (Some(0), &Value::from("pass")));
+}
+
+#[test]
+fn the_code_of_a_reset_is_what_the_server_was_set_to() {
+    if no_curl() {
+        return;
+    }
+    for (name, code, words) in [
+        ("ENHANCE_YOUR_CALM", 92, "was not closed cleanly: ENHANCE_YOUR_CALM (err 11)"),
+        ("CANCEL", 92, "was not closed cleanly: CANCEL (err 8)"),
+        ("REFUSED_STREAM", 56, "Failure when receiving data from the peer"),
+        // To curl the stream has ended in order, and too early.
+        ("NO_ERROR", 18, "transfer closed with"),
+    ] {
+        let stage = Stage::with(&[&format!("http2-reset={name}")]);
+        let failed = stage.curl(&[HTTP2]);
+        assert_failed(&failed, code, &[&format!("curl: ({code})"), words]);
+        let own =
+            stage.own(Choices { transfer: Transfer::CurlOnce, ..Choices::upstream() }).expect_err("it is cut off");
+        assert_eq!(own.exit_code(), code, "{name}: {own}");
+        assert!(own.line(Some(1)).contains(words), "{name}: {}", own.line(Some(1)));
+    }
 }
 
 #[test]

@@ -123,6 +123,13 @@ impl Client {
     }
 }
 
+/// Sends JSON with these headers.
+pub async fn send_with(method: Method, url: &str, headers: &[(&'static str, String)], body: String) -> Answer {
+    let request = Request::builder().method(method).uri(url).header(header::CONTENT_TYPE, "application/json");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+    exchange(request, body.into()).await.expect("an answer")
+}
+
 fn request(method: Method, url: &str, token: Option<&str>) -> http::request::Builder {
     let request = Request::builder().method(method).uri(url);
     token.into_iter().fold(request, |request, token| request.header(header::AUTHORIZATION, format!("bearer {token}")))

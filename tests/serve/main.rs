@@ -2,8 +2,11 @@
 #![cfg(unix)]
 #![expect(clippy::disallowed_methods, reason = "clients of a real server run on real tokio, in real time")]
 
+mod arc;
 mod azure;
+mod bkci;
 mod client;
+mod flox;
 #[path = "../program/mod.rs"]
 mod program;
 mod v1;

@@ -24,6 +24,8 @@ pub enum RetryOn {
     /// Time-outs, unknown hosts, 408, 429, 500, 502, 503, 504, 522 and 524; neither a reset nor a body cut short (curl,
     /// `tool_operate.c`).
     Curl,
+    /// Failures of the transport, time-outs, 408, 429 and every 5xx (`@actions/tool-cache`, `tool-cache.ts`).
+    ToolCache,
     /// Exactly these.
     Only {
         /// Statuses.
@@ -54,13 +56,17 @@ impl RetryOn {
                 matches!(error, TransportError::TimedOut | TransportError::Dns { .. })
             }
             (RetryOn::Curl, Outcome::TimedOut) => true,
+            (RetryOn::ToolCache, Outcome::Status { status, .. }) => {
+                is_transient(*status) || *status == StatusCode::NOT_IMPLEMENTED
+            }
+            (RetryOn::ToolCache, _) => true,
             (RetryOn::Only { statuses, .. }, Outcome::Status { status, .. }) => statuses.contains(&status.as_u16()),
             (RetryOn::Only { transport, .. }, _) => *transport,
         }
     }
 }
 
-/// 408, 429 and 5xx but 501: `DefaultRetryPolicy` of go-retryablehttp, tool-cache and most others.
+/// 408, 429 and 5xx but 501: `DefaultRetryPolicy` of go-retryablehttp and most others.
 fn is_transient(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
@@ -91,6 +97,7 @@ mod tests {
         assert!(!covers(&RetryOn::Vss, 429) && covers(&RetryOn::VssToken, 429));
         assert!(covers(&RetryOn::Transient, 500) && !covers(&RetryOn::Transient, 501));
         assert!(!covers(&RetryOn::Transient, 404) && covers(&RetryOn::Anything, 404));
+        assert!(covers(&RetryOn::ToolCache, 501) && !covers(&RetryOn::ToolCache, 404));
         let only = RetryOn::Only { statuses: vec![418], transport: false };
         assert!(covers(&only, 418) && !covers(&only, 503) && !only.covers(&Outcome::TimedOut));
     }

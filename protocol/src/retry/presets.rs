@@ -317,7 +317,7 @@ fn tools() -> Vec<Preset> {
             "tool-cache",
             "3 attempts, 10 to 20 s apart",
             "actions/toolkit, tool-cache",
-            limited(2, uniform(10, 20)),
+            Policy { retry_on: RetryOn::ToolCache, ..limited(2, uniform(10, 20)) },
         ),
     ]
 }

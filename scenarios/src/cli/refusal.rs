@@ -68,6 +68,10 @@ pub(crate) enum Refusal {
     JournalUnwritable { path: PathBuf, why: io::Error },
     #[error("the journal in {} lacks its end: {why}", path.display())]
     JournalCutShort { path: PathBuf, why: io::Error },
+    #[error("cannot write the calls to {}: {why}; --calls takes a file in a folder that can be written", path.display())]
+    CallsUnwritable { path: PathBuf, why: io::Error },
+    #[error("the list of calls in {} lacks its end: {why}", path.display())]
+    CallsCutShort { path: PathBuf, why: io::Error },
     #[error("cannot start to serve: {0}")]
     NoRuntime(io::Error),
     #[error(transparent)]

@@ -17,6 +17,7 @@ use tokio::runtime;
 
 use super::refusal::Refusal;
 use super::{Surroundings, exit_code, named, values};
+use crate::live_calls::LiveCalls;
 use crate::live_journal::LiveJournal;
 use crate::serve::{Admin, Offer, Serve, Settings, Wanted, until_stopped};
 
@@ -38,6 +39,9 @@ pub(super) struct Arguments {
     /// A file for the facts of the server's store, one JSON object a line, written as they happen.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// A file for the calls that the server answers, one JSON object a line: method, path, status and the like.
+    #[arg(long, value_name = "FILE")]
+    calls: Option<PathBuf>,
     /// How messages travel to agents that hold a session.
     #[arg(long, value_enum, default_value_t = Travel::KeyUnderRsa)]
     encryption: Travel,
@@ -80,6 +84,11 @@ pub(super) fn run(
     let (listener, address) = listen(arguments.listen)?;
     let journal = LiveJournal::start(clock, arguments.journal.as_deref())
         .map_err(|why| Refusal::JournalUnwritable { path: arguments.journal.clone().unwrap_or_default(), why })?;
+    let calls = arguments
+        .calls
+        .as_ref()
+        .map(|path| LiveCalls::start(clock, path).map_err(|why| Refusal::CallsUnwritable { path: path.clone(), why }));
+    let calls = calls.transpose()?;
     let stop = (around.interrupted)();
     let origin = format!("http://{address}");
     let offer = server.offer(Wanted {
@@ -92,6 +101,10 @@ pub(super) fn run(
     });
     let offer = offer.map_err(refused)?;
     let Offer { router, background, admin, credentials, invariants } = offer;
+    let router = match &calls {
+        Some(calls) => calls.of(router),
+        None => router,
+    };
     let ready = Ready { ready: true, scenario: server.name(), url: origin, admin, credentials };
     writeln!(around.out, "{}", line(&ready))?;
     around.out.flush()?;
@@ -110,10 +123,13 @@ pub(super) fn run(
     }
     let told = Told::of(server.name(), &judged, facts, served.as_millis());
     writeln!(around.out, "{}", line(&told))?;
-    match (journal.failure(), &arguments.journal) {
-        (Some(why), Some(path)) => Err(Refusal::JournalCutShort { path: path.clone(), why }),
-        _ => Ok(exit_code(judged.verdict.severity())),
+    if let (Some(why), Some(path)) = (journal.failure(), &arguments.journal) {
+        return Err(Refusal::JournalCutShort { path: path.clone(), why });
     }
+    if let (Some(why), Some(path)) = (calls.and_then(|calls| calls.failure()), &arguments.calls) {
+        return Err(Refusal::CallsCutShort { path: path.clone(), why });
+    }
+    Ok(exit_code(judged.verdict.severity()))
 }
 
 /// The server of the scenario of this name.

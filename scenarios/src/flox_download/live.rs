@@ -15,7 +15,7 @@ use serde_json::json;
 use squall_protocol::flox::server::{
     self, Archive, CacheService, CutOff, Parameters, Publisher, Ranges, Validator, incident,
 };
-use squall_protocol::flox::wire::{AS_JSON, BY_DIGEST, DIGEST_ENDING, TRACK};
+use squall_protocol::flox::wire::{AS_JSON, BY_DIGEST, DIGEST_ENDING, ResetCode, TRACK};
 
 use super::{FloxDownload, NAME};
 use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
@@ -24,11 +24,17 @@ use crate::serve::{Admin, NoSetting, Offer, Serve, Wanted, entropy};
 const PACE: Duration = Duration::from_millis(10);
 
 /// What can be set, and what it takes.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("size", "a number of bytes from 1 to 1000000000"),
     ("rate", "a number of bytes a second from 100 to 1000000000"),
     ("http2-cut-off-ms", "a number of milliseconds, or never"),
     ("http1-cut-off-ms", "a number of milliseconds, or never"),
+    (
+        "http2-reset",
+        "the name of a code by which streams are reset: NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, \
+         SETTINGS_TIMEOUT, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CONNECT_ERROR, \
+         ENHANCE_YOUR_CALM, INADEQUATE_SECURITY or HTTP_1_1_REQUIRED",
+    ),
     ("ranges", "honoured or ignored"),
     ("validator", "strong, weak or absent"),
     ("status", "a status from 400 to 599, with which every request is answered then"),
@@ -79,6 +85,7 @@ impl FloxDownload {
         let rate = settings.get(self, "rate", |value| number(value, 100..=1_000_000_000))?;
         let http2 = settings.get(self, "http2-cut-off-ms", cut_off)?;
         let http1 = settings.get(self, "http1-cut-off-ms", cut_off)?;
+        let reset = settings.get(self, "http2-reset", |value| value.parse::<ResetCode>().ok())?;
         let ranges = settings.get(self, "ranges", |value| match value {
             "honoured" => Some(Ranges::Honoured),
             "ignored" => Some(Ranges::Ignored),
@@ -95,6 +102,7 @@ impl FloxDownload {
             rate_bytes_per_s: rate.unwrap_or(incident::RATE_BYTES_PER_S),
             http2_cut_off: http2.unwrap_or(usual.http2_cut_off),
             http1_cut_off: http1.unwrap_or(usual.http1_cut_off),
+            http2_reset: reset.unwrap_or_default(),
             ranges: ranges.unwrap_or(usual.ranges),
             validator: validator.unwrap_or(usual.validator),
             ..usual

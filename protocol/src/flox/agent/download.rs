@@ -12,7 +12,7 @@ use super::part::Part;
 use super::retries::Retries;
 use super::{Failure, Settings};
 use crate::disk::Disk;
-use crate::flox::choices::{Choices, OnMismatch, Resume, Source, Transfer};
+use crate::flox::choices::{Choices, Destination, OnMismatch, Resume, Source, Transfer};
 use crate::flox::wire::{self, BY_DIGEST, ContentRange, Digest, EntityTag, Range, TRACK};
 use crate::http::{self as http_seam, Body};
 use crate::random::Random;
@@ -50,7 +50,7 @@ impl<'a> Download<'a> {
         part: Part,
     ) -> Self {
         let retries = Retries::of_file(choices.transfer, look_up.began(), look_up.clock().clone());
-        let spoken = Spoken::first(choices.protocol);
+        let spoken = Spoken::of_file(choices);
         Self { line, disk, choices, settings, look_up, part, spoken, retries, failed: 0 }
     }
 
@@ -96,7 +96,10 @@ impl<'a> Download<'a> {
         loop {
             let origin = self.origin(version, expected);
             let mut meter = Meter::started(self.look_up.clock().mono());
-            let tried = self.line.attempt(self.attempt(&origin, &mut meter)).await;
+            let tried = match self.in_the_way() {
+                None => self.line.attempt(self.attempt(&origin, &mut meter)).await,
+                Some(exists) => Err(exists),
+            };
             tracing::info!("{}", meter.line(self.look_up.clock().mono()));
             let Err(failure) = tried else { return Ok(()) };
             tracing::warn!("{}", failure.line(meter.missing()));
@@ -104,7 +107,8 @@ impl<'a> Download<'a> {
                 self.retries.progress();
             }
             self.spoken.failed(&failure);
-            if self.choices.transfer == Transfer::ToolCache && self.choices.resume == Resume::FromZero {
+            let is_own = !matches!(failure, Failure::Exists(_));
+            if is_own && self.choices.transfer == Transfer::ToolCache && self.choices.resume == Resume::FromZero {
                 self.part.remove(&*self.disk);
             }
             match failure {
@@ -118,6 +122,16 @@ impl<'a> Download<'a> {
     async fn after(&mut self, failure: Failure, random: &mut Random) -> Result<(), Failure> {
         self.failed += 1;
         self.retries.after(failure, random).await
+    }
+
+    /// What is there before an attempt begins, where that is refused: tool-cache looks each time, and has the same patience
+    /// with it as with everything else.
+    fn in_the_way(&self) -> Option<Failure> {
+        let refuses =
+            self.choices.transfer == Transfer::ToolCache && self.choices.destination == Destination::SharedAndNew;
+        let begins = self.choices.resume == Resume::FromZero || self.failed == 0;
+        let there = refuses && begins && self.part.exists(&*self.disk);
+        there.then(|| Failure::Exists(self.part.path().to_owned()))
     }
 
     /// The publisher, and once in a while the archive.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::flox::wire::Digest;
+use crate::flox::wire::{Digest, ResetCode};
 use crate::http::TransportError;
 use crate::retry::Outcome;
 
@@ -91,12 +91,13 @@ impl Failure {
     pub fn exit_code(&self) -> i32 {
         match self {
             Failure::Broken { error, during } => match (error, during) {
+                (error, During::Body) if ended_in_order(error) => 18,
                 (TransportError::Dns { .. }, _) => 6,
                 (TransportError::Refused | TransportError::Unreachable, _) => 7,
                 (TransportError::TimedOut, During::Head) => 28,
                 (TransportError::ClosedEarly, During::Head) => 52,
                 (TransportError::ClosedEarly, During::Body) => 18,
-                (TransportError::StreamReset { code: REFUSED_STREAM }, _) => 56,
+                (TransportError::StreamReset { code }, _) if is_refused(*code) => 56,
                 (TransportError::StreamReset { .. } | TransportError::GoAway { .. }, _) => 92,
                 _ => 56,
             },
@@ -110,8 +111,14 @@ impl Failure {
     /// The line in which curl tells of it, when so many bytes were missing.
     pub fn line(&self, missing: Option<u64>) -> String {
         let text = match (self, missing) {
+            (Failure::Broken { error, during: During::Body }, Some(missing)) if ended_in_order(error) => {
+                format!("transfer closed with {missing} bytes remaining to read")
+            }
+            (Failure::Broken { error: TransportError::StreamReset { code }, .. }, _) if is_refused(*code) => {
+                "Failure when receiving data from the peer".to_owned()
+            }
             (Failure::Broken { error: TransportError::StreamReset { code }, .. }, _) => {
-                format!("HTTP/2 stream 1 was not closed cleanly: {} (err {code})", name_of(*code))
+                format!("HTTP/2 stream 1 was not closed cleanly: {} (err {code})", ResetCode::of(*code))
             }
             (Failure::Broken { error: TransportError::ClosedEarly, during: During::Head }, _) => {
                 "Empty reply from server".to_owned()
@@ -131,27 +138,14 @@ impl Failure {
     }
 }
 
-const REFUSED_STREAM: u32 = 0x7;
+/// A stream that was reset without an error is to curl one that has ended.
+fn ended_in_order(error: &TransportError) -> bool {
+    *error == TransportError::StreamReset { code: ResetCode::NO_ERROR.number() }
+}
 
-/// RFC 9113, section 7.
-fn name_of(code: u32) -> &'static str {
-    const NAMES: [&str; 14] = [
-        "NO_ERROR",
-        "PROTOCOL_ERROR",
-        "INTERNAL_ERROR",
-        "FLOW_CONTROL_ERROR",
-        "SETTINGS_TIMEOUT",
-        "STREAM_CLOSED",
-        "FRAME_SIZE_ERROR",
-        "REFUSED_STREAM",
-        "CANCEL",
-        "COMPRESSION_ERROR",
-        "CONNECT_ERROR",
-        "ENHANCE_YOUR_CALM",
-        "INADEQUATE_SECURITY",
-        "HTTP_1_1_REQUIRED",
-    ];
-    NAMES.get(code as usize).copied().unwrap_or("unknown")
+/// curl says nothing of its own about a stream that was refused.
+fn is_refused(code: u32) -> bool {
+    ResetCode::of(code) == ResetCode::REFUSED_STREAM
 }
 
 #[cfg(test)]
@@ -180,6 +174,8 @@ mod tests {
             (broken(TransportError::Refused, During::Head), 7),
             (broken(TransportError::ClosedEarly, During::Head), 52),
             (broken(TransportError::StreamReset { code: 7 }, During::Body), 56),
+            (broken(TransportError::StreamReset { code: 0 }, During::Body), 18),
+            (broken(TransportError::StreamReset { code: 0 }, During::Head), 92),
             (broken(TransportError::Reset, During::Body), 56),
             (Failure::Status { status, retry_after: None }, 22),
             (Failure::Disk { path: "f".to_owned(), why: io::ErrorKind::StorageFull }, 23),

@@ -26,7 +26,7 @@ pub(super) struct LookUp {
 impl LookUp {
     pub(super) fn new(line: Line, clock: Arc<dyn Clock>, choices: &Choices, settings: &Settings) -> Self {
         let (lookup, transfer, settings) = (choices.lookup, choices.transfer, settings.clone());
-        let (protocol, began) = (Spoken::first(choices.protocol), clock.mono());
+        let (protocol, began) = (Spoken::by_curl(choices.protocol), clock.mono());
         Self { line, clock, lookup, transfer, settings, protocol, began }
     }
 
@@ -105,24 +105,38 @@ fn newest(list: &str) -> Result<String, Failure> {
 /// The version of HTTP that is spoken at present.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spoken {
-    protocol: Protocol,
     version: Version,
+    /// The one that is worth a try after an exchange that broke.
+    other: Option<Version>,
 }
 
 impl Spoken {
-    pub(super) fn first(protocol: Protocol) -> Self {
-        Self { protocol, version: Version::HTTP_2 }
+    /// For the transfer of a file. tool-cache is on Node's `http`, which speaks HTTP/1.1 alone.
+    pub(super) fn of_file(choices: &Choices) -> Self {
+        match choices.transfer {
+            Transfer::ToolCache => Self { version: Version::HTTP_11, other: None },
+            _ => Self::by_curl(choices.protocol),
+        }
+    }
+
+    /// For what is asked beside it, by curl.
+    fn by_curl(protocol: Protocol) -> Self {
+        let other = match protocol {
+            Protocol::Http2Alone => None,
+            Protocol::FallsBack => Some(Version::HTTP_11),
+        };
+        Self { version: Version::HTTP_2, other }
     }
 
     pub(super) fn version(self) -> Version {
         self.version
     }
 
-    /// After an exchange that broke the other version is worth a try.
+    /// After an exchange that broke the other version is spoken, if there is one.
     pub(super) fn failed(&mut self, failure: &Failure) {
         let broke = matches!(failure, Failure::Broken { .. } | Failure::TimedOut(_));
-        if self.protocol == Protocol::FallsBack && broke {
-            self.version = if self.version == Version::HTTP_2 { Version::HTTP_11 } else { Version::HTTP_2 };
+        if let Some(other) = self.other.as_mut().filter(|_| broke) {
+            std::mem::swap(&mut self.version, other);
         }
     }
 }

@@ -189,7 +189,9 @@ impl Job {
 
     async fn download(&mut self, version: &str, file: &str, expected: Digest) -> Result<(Bytes, Digest), Failure> {
         let part = self.part(file);
-        if self.choices.destination == Destination::SharedAndNew && part.exists(&*self.disk) {
+        let refuses = self.choices.destination == Destination::SharedAndNew;
+        // The attempts of tool-cache look for themselves.
+        if refuses && self.choices.transfer != Transfer::ToolCache && part.exists(&*self.disk) {
             return Err(Failure::Exists(part.path().to_owned()));
         }
         let (line, disk) = (self.line.clone(), self.disk.clone());

@@ -202,7 +202,7 @@ fn tool_cache_tries_three_times_and_leaves_nothing_behind() {
     let bench = Bench::new(parameters());
     let choices = Choices { transfer: Transfer::ToolCache, ..Choices::upstream() };
     assert!(bench.fetch(choices).0.is_err());
-    assert_eq!(bench.file_requests().len(), 3);
+    assert_eq!(bench.file_requests(), vec![(Version::HTTP_11, None); 3]);
     assert!((120 + 20..=120 + 40).contains(&bench.clock.now().as_secs()), "{:?}", bench.clock.now());
     assert!(!bench.files.has(FINAL));
 }
@@ -299,6 +299,30 @@ fn what_a_killed_job_left_behind_is_refused_by_tool_cache_alone() {
     bench.files.write(&format!("{FINAL}.part"), b"left behind").unwrap();
     assert!(matches!(bench.fetch(refused).0, Err(Failure::Exists(_))));
     assert_eq!(bench.fetch(Choices::hardened()), (Ok(()), 1));
+}
+
+#[test]
+fn tool_cache_is_as_patient_with_what_is_in_its_way_as_with_everything_else() {
+    let choices =
+        Choices { transfer: Transfer::ToolCache, destination: Destination::SharedAndNew, ..Choices::upstream() };
+    let bench = Bench::new(parameters());
+    bench.files.write(FINAL, b"left behind").unwrap();
+    assert!(matches!(bench.fetch(choices).0, Err(Failure::Exists(_))));
+    assert!(bench.file_requests().is_empty());
+    assert!((20..=40).contains(&bench.clock.now().as_secs()), "{:?}", bench.clock.now());
+    assert_eq!(bench.files.read(FINAL).unwrap(), b"left behind"[..]);
+}
+
+#[test]
+fn tool_cache_speaks_one_version_of_http_whatever_comes_of_it() {
+    let broken = Parameters { http1_cut_off: CutOff::After(secs(0)), http2_cut_off: CutOff::Never, ..parameters() };
+    let bench = Bench::new(broken);
+    let tool_cache = with(|it| it.transfer = Transfer::ToolCache);
+    assert_eq!(
+        bench.fetch(tool_cache).0,
+        Err(Failure::Broken { error: TransportError::ClosedEarly, during: During::Body })
+    );
+    assert_eq!(bench.file_requests(), vec![(Version::HTTP_11, None); 3]);
 }
 
 #[test]

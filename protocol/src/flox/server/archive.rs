@@ -13,7 +13,7 @@ use super::delivery::Delivery;
 use super::{Publisher, Ranges, answers};
 use crate::clock::Clock;
 use crate::facts::Ledger;
-use crate::flox::wire::{BY_DIGEST, Digest, EntityTag};
+use crate::flox::wire::{BY_DIGEST, Digest, EntityTag, ResetCode};
 
 /// An archive of all that a publisher ever had. Handles share it.
 #[derive(Clone)]
@@ -56,6 +56,7 @@ async fn by_digest(State(archive): State<Archive>, Path(digest): Path<String>, r
         rate_bytes_per_s: *rate_bytes_per_s,
         pace: *pace,
         cut_off: None,
+        reset: ResetCode::INTERNAL_ERROR,
     };
     delivery.answer(&request, clock, ledger)
 }

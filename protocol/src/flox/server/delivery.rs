@@ -14,7 +14,7 @@ use super::paced::{Paced, Sending};
 use super::parameters::Ranges;
 use crate::clock::Clock;
 use crate::facts::{Artifact, Ledger};
-use crate::flox::wire::{ContentRange, EntityTag, Range, Requested};
+use crate::flox::wire::{ContentRange, EntityTag, Range, Requested, ResetCode};
 
 /// A file, and how it is sent.
 pub(super) struct Delivery {
@@ -25,6 +25,7 @@ pub(super) struct Delivery {
     pub(super) rate_bytes_per_s: u64,
     pub(super) pace: Duration,
     pub(super) cut_off: Option<Duration>,
+    pub(super) reset: ResetCode,
 }
 
 impl Delivery {
@@ -36,9 +37,9 @@ impl Delivery {
             Some(Requested::Bytes(bytes)) => (StatusCode::PARTIAL_CONTENT, *bytes.start(), bytes.end() + 1),
             Some(Requested::Nothing) => return answers::unsatisfiable(size),
         };
-        let Self { name, content, tag, ranges, rate_bytes_per_s, pace, cut_off } = self;
+        let Self { name, content, tag, ranges, rate_bytes_per_s, pace, cut_off, reset } = self;
         let artifact = Artifact::from(name);
-        let sending = Sending { artifact, content, first, end, rate_bytes_per_s, pace, cut_off };
+        let sending = Sending { artifact, content, first, end, rate_bytes_per_s, pace, cut_off, reset };
         let body = Paced::new(sending, clock.clone(), ledger.clone());
         let mut answer = answers::binary(status, end - first, Body::new(body));
         if status == StatusCode::PARTIAL_CONTENT {

@@ -29,7 +29,7 @@ pub use self::paced::WriteTimeout;
 pub use self::parameters::{CutOff, Parameters, Ranges, Validator, incident};
 use crate::clock::{Clock, Mono};
 use crate::facts::{Fact, Ledger};
-use crate::flox::wire::{self, DIGEST_ENDING, Digest, EntityTag, VersionList};
+use crate::flox::wire::{self, DIGEST_ENDING, Digest, EntityTag, ResetCode, VersionList};
 
 /// A publisher of files. Handles share it.
 #[derive(Clone)]
@@ -140,7 +140,9 @@ impl Publisher {
     fn delivery(&self, name: &str, content: Content, version: Version) -> Delivery {
         let Parameters { rate_bytes_per_s, pace, ranges, .. } = self.0.parameters;
         let (tag, cut_off) = (self.entity_tag(&content), self.cut_off(version));
-        Delivery { name: name.to_owned(), content, tag, ranges, rate_bytes_per_s, pace, cut_off }
+        // HTTP/1.1 has no streams to reset.
+        let reset = if version == Version::HTTP_2 { self.0.parameters.http2_reset } else { ResetCode::INTERNAL_ERROR };
+        Delivery { name: name.to_owned(), content, tag, ranges, rate_bytes_per_s, pace, cut_off, reset }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -13,14 +13,33 @@ use http_body::{Body, Frame, SizeHint};
 use super::content::Content;
 use crate::clock::{Clock, Mono};
 use crate::facts::{Artifact, Fact, Ledger};
+use crate::flox::wire::ResetCode;
 
 /// The answer took longer than the server gives it.
 ///
-/// It ends an HTTP/1.1 connection and resets an HTTP/2 stream with INTERNAL_ERROR, as Go's server does
-/// (golang/net `http2/server.go`, `onWriteTimeout`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// It ends an HTTP/1.1 connection and resets an HTTP/2 stream, with INTERNAL_ERROR unless another code is wanted, as Go's
+/// server does (golang/net `http2/server.go`, `onWriteTimeout`).
+#[derive(Debug, thiserror::Error)]
 #[error("the server's write time-out is over")]
-pub struct WriteTimeout;
+pub struct WriteTimeout {
+    /// Where hyper looks for the code; without one it takes INTERNAL_ERROR.
+    #[cfg(feature = "hyper")]
+    #[source]
+    code: Option<h2::Error>,
+}
+
+impl WriteTimeout {
+    #[cfg(feature = "hyper")]
+    fn resetting_by(code: ResetCode) -> Self {
+        Self { code: (!code.is_usual()).then(|| h2::Reason::from(code.number()).into()) }
+    }
+
+    /// Nobody is there who could send a code.
+    #[cfg(not(feature = "hyper"))]
+    fn resetting_by(_: ResetCode) -> Self {
+        Self {}
+    }
+}
 
 /// What is sent, and how.
 pub(super) struct Sending {
@@ -34,6 +53,8 @@ pub(super) struct Sending {
     pub(super) pace: Duration,
     /// Seen from the arrival of the request.
     pub(super) cut_off: Option<Duration>,
+    /// By which code a stream is reset then.
+    pub(super) reset: ResetCode,
 }
 
 /// The body. Whoever drops it tells the ledger how much was sent.
@@ -90,7 +111,7 @@ impl Paced {
     fn step(&mut self) -> Option<Option<Result<Frame<Bytes>, WriteTimeout>>> {
         if self.state != State::Sending {
             self.state = State::Cut;
-            return Some(Some(Err(WriteTimeout)));
+            return Some(Some(Err(WriteTimeout::resetting_by(self.sending.reset))));
         }
         let left = self.sending.end - self.position;
         if left == 0 {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flox::wire::ResetCode;
+
 /// The publisher of the incident, measured in curl's units: 30.0M (MiB), of which 14.3M had come at 182k (KiB) a second
 /// when the stream was reset after 1:20 (flox/flox#2916).
 pub mod incident {
@@ -35,14 +37,17 @@ pub struct Parameters {
     pub http2_cut_off: CutOff,
     /// Its time limit for HTTP/1.1 answers. Unknown: in the incident HTTP/1.1 helped.
     pub http1_cut_off: CutOff,
+    /// By which code it resets an HTTP/2 stream that it cuts off. Unknown but for the incident's.
+    #[serde(default, skip_serializing_if = "ResetCode::is_usual")]
+    pub http2_reset: ResetCode,
     /// What it makes of a Range header. Unknown.
     pub ranges: Ranges,
     /// By what it tells one content from another. Unknown.
     pub validator: Validator,
 }
 
-/// When an answer is cut off, however much of it is missing: HTTP/2 resets the stream with INTERNAL_ERROR, HTTP/1.1
-/// closes the connection.
+/// When an answer is cut off, however much of it is missing: HTTP/2 resets the stream, HTTP/1.1 closes the
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CutOff {
@@ -85,6 +90,7 @@ impl Default for Parameters {
             pace: Duration::from_millis(500),
             http2_cut_off: CutOff::After(incident::CUT_OFF),
             http1_cut_off: CutOff::Never,
+            http2_reset: ResetCode::INTERNAL_ERROR,
             ranges: Ranges::Honoured,
             validator: Validator::Strong,
         }

@@ -4,11 +4,13 @@ pub mod cache;
 mod digest;
 mod entity_tag;
 mod range;
+mod reset_code;
 mod versions;
 
 pub use digest::Digest;
 pub use entity_tag::EntityTag;
 pub use range::{ContentRange, Range, Requested};
+pub use reset_code::{NoResetCode, ResetCode};
 pub use versions::VersionList;
 
 /// Where stable releases are.
