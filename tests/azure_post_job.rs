@@ -77,7 +77,7 @@ fn the_post_job_stage_takes_minutes_while_its_lease_is_renewed_and_an_alert_is_r
 #[test]
 fn the_legacy_handler_hides_it() {
     let mut case = incident("upstream");
-    case.parameters["agents"][0]["handler"] = json!("legacy");
+    case.parameters["agents"][0]["handler"] = "legacy".into();
     let upstream = run(&case);
     assert_eq!(look_ups(&upstream).len(), 3, "no look-up is made again");
     let [began, ended] = when(&upstream, is_post_job)[..] else { panic!("one stage") };
