@@ -14,7 +14,6 @@ use squall_protocol::flox::server::incident;
 use squall_sim::SimTime;
 use squall_sim::case::Case;
 use squall_sim::fault::{Fault, FaultKind, FaultPlan, Target};
-use squall_sim::scenario::Scenario;
 use squall_sim::trace::{Keep, What};
 use squall_sim::trial::{self, Trial};
 use squall_sim::verdict::Severity;
