@@ -42,6 +42,13 @@ fn the_files_are_as_made() {
     }
 }
 
+#[test]
+fn the_repaired_designs_get_over_their_incidents() {
+    for case in incidents() {
+        assert!(story::is_repaired(&case.scenario), "{}", case.scenario);
+    }
+}
+
 /// The times between one instant and the next, in seconds.
 fn waits(at: &[Duration]) -> Vec<f64> {
     at.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()

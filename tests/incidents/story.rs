@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use squall_sim::case::Case;
@@ -35,8 +35,7 @@ impl Story {
     }
 
     fn of_file(path: &Path) -> Self {
-        let told =
-            Command::new(env!("CARGO_BIN_EXE_squall")).arg("replay").arg(path).output().expect("the program starts");
+        let told = squall(path, &[]);
         let text = String::from_utf8(told.stdout).expect("text");
         let failed = matches!(told.status.code(), Some(1 | 3));
         assert!(failed, "{:?}: {}{text}", told.status, String::from_utf8_lossy(&told.stderr));
@@ -63,6 +62,16 @@ impl Story {
         }
         at
     }
+}
+
+/// Does the incident of a scenario pass with the repaired design?
+pub fn is_repaired(scenario: &str) -> bool {
+    squall(&file(scenario), &["--variant", "hardened"]).status.success()
+}
+
+fn squall(path: &Path, options: &[&str]) -> Output {
+    let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
+    squall.arg("replay").arg(path).args(options).output().expect("the program starts")
 }
 
 /// The time and the text of a line; nothing for the line that stands for others.
