@@ -103,7 +103,8 @@ async fn an_agent_is_given_a_build_and_works_through_it() {
     assert_eq!(call(Method::POST, "/end", Value::Null).await.expect(500)["status"], 2_101_182);
     let ended = program.interrupt("INT");
     assert_eq!((ended.code, &ended.verdict["verdict"]), (Some(0), &json!("pass")), "{}", ended.verdict);
-    assert_eq!(ended.verdict["invariants"]["queued-job-ends"], 1);
+    // The build, and its one job.
+    assert_eq!(ended.verdict["invariants"]["queued-job-ends"], 2);
 }
 
 #[tokio::test]

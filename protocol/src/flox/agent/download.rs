@@ -10,11 +10,11 @@ use super::look_up::{LookUp, Spoken};
 use super::meter::Meter;
 use super::part::Part;
 use super::retries::Retries;
-use super::{Failure, Settings};
+use super::{During, Failure, Settings};
 use crate::disk::Disk;
 use crate::flox::choices::{Choices, Destination, OnMismatch, Resume, Source, Transfer};
 use crate::flox::wire::{self, BY_DIGEST, ContentRange, Digest, EntityTag, Range, TRACK};
-use crate::http::{self as http_seam, Body};
+use crate::http::{self as http_seam, Body, TransportError};
 use crate::random::Random;
 
 /// Every so many attempts one goes to the archive.
@@ -217,7 +217,13 @@ impl<'a> Download<'a> {
             self.part.append(&*self.disk, &bytes)?;
             meter.received += bytes.len() as u64;
         }
-        Ok(())
+        match meter.missing() {
+            // A stream that is reset by NO_ERROR ends in order, and too early.
+            Some(missing) if missing > 0 => {
+                Err(Failure::Broken { error: TransportError::ClosedEarly, during: During::Body })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

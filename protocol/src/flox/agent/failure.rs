@@ -91,7 +91,6 @@ impl Failure {
     pub fn exit_code(&self) -> i32 {
         match self {
             Failure::Broken { error, during } => match (error, during) {
-                (error, During::Body) if ended_in_order(error) => 18,
                 (TransportError::Dns { .. }, _) => 6,
                 (TransportError::Refused | TransportError::Unreachable, _) => 7,
                 (TransportError::TimedOut, During::Head) => 28,
@@ -111,9 +110,6 @@ impl Failure {
     /// The line in which curl tells of it, when so many bytes were missing.
     pub fn line(&self, missing: Option<u64>) -> String {
         let text = match (self, missing) {
-            (Failure::Broken { error, during: During::Body }, Some(missing)) if ended_in_order(error) => {
-                format!("transfer closed with {missing} bytes remaining to read")
-            }
             (Failure::Broken { error: TransportError::StreamReset { code }, .. }, _) if is_refused(*code) => {
                 "Failure when receiving data from the peer".to_owned()
             }
@@ -136,11 +132,6 @@ impl Failure {
         };
         format!("curl: ({}) {text}", self.exit_code())
     }
-}
-
-/// A stream that was reset without an error is to curl one that has ended.
-fn ended_in_order(error: &TransportError) -> bool {
-    *error == TransportError::StreamReset { code: ResetCode::NO_ERROR.number() }
 }
 
 /// curl says nothing of its own about a stream that was refused.
@@ -174,8 +165,6 @@ mod tests {
             (broken(TransportError::Refused, During::Head), 7),
             (broken(TransportError::ClosedEarly, During::Head), 52),
             (broken(TransportError::StreamReset { code: 7 }, During::Body), 56),
-            (broken(TransportError::StreamReset { code: 0 }, During::Body), 18),
-            (broken(TransportError::StreamReset { code: 0 }, During::Head), 92),
             (broken(TransportError::Reset, During::Body), 56),
             (Failure::Status { status, retry_after: None }, 22),
             (Failure::Disk { path: "f".to_owned(), why: io::ErrorKind::StorageFull }, 23),

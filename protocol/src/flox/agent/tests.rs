@@ -237,6 +237,19 @@ fn a_part_is_not_continued_with_another_object() {
 }
 
 #[test]
+fn a_body_that_ends_in_order_and_too_early_has_ended_early() {
+    let short = |path: &str, before| {
+        let body = crate::http::full(vec![0; 4_000]);
+        let answer =
+            Response::builder().header(header::CONTENT_LENGTH, 10_000).header(header::ETAG, "\"x\"").body(body);
+        (path.ends_with(".tgz") && before == 0).then(|| answer.unwrap())
+    };
+    let once = Choices { transfer: Transfer::CurlOnce, ..Choices::upstream() };
+    let failed = Bench::new(parameters()).answering(short).fetch(once).0.unwrap_err();
+    assert_eq!(failed.exit_code(), 18, "{failed}");
+}
+
+#[test]
 fn a_login_page_costs_no_part() {
     let portal = |path: &str, before| (path.ends_with(".tgz") && before == 1).then(|| page(200));
     let bench = Bench::new(parameters()).answering(portal);

@@ -28,8 +28,6 @@ const NAMES: [&str; 14] = [
 ];
 
 impl ResetCode {
-    /// Nothing went wrong.
-    pub const NO_ERROR: Self = Self(0x0);
     /// Something in the server did. This is what Go's server and hyper's say of an answer that they break off.
     pub const INTERNAL_ERROR: Self = Self(0x2);
     /// The request was not looked at.
