@@ -19,6 +19,15 @@ pub enum Trouble {
     /// The server is in trouble.
     #[error("unexpected HTTP status {0}")]
     Status(StatusCode),
+    /// An address, a name or a token that a server gave is none, so that there is nothing to send.
+    #[error("failed to create a request: {0}")]
+    Unsendable(String),
+}
+
+impl From<http::Error> for Trouble {
+    fn from(error: http::Error) -> Self {
+        Trouble::Unsendable(error.to_string())
+    }
 }
 
 /// Why a call failed.
