@@ -96,12 +96,20 @@ impl Call {
         said.eq_ignore_ascii_case(scheme).then(|| token.trim())
     }
 
+    /// The body.
+    ///
+    /// # Errors
+    /// [`BadBody::TooLarge`] and [`BadBody::CutShort`].
+    pub fn bytes(&self) -> Result<&Bytes, BadBody> {
+        self.body.as_ref().map_err(BadBody::clone)
+    }
+
     /// The body as JSON.
     ///
     /// # Errors
     /// [`BadBody`].
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, BadBody> {
-        let body = self.body.as_ref().map_err(BadBody::clone)?;
+        let body = self.bytes()?;
         if body.iter().all(u8::is_ascii_whitespace) || body.trim_ascii() == b"null" {
             return Err(BadBody::Missing);
         }

@@ -18,6 +18,9 @@ pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// No test has so much to do at one instant.
+const TURNS_AT_ONCE_MAX: u32 = 100_000;
+
 /// A clock that jumps to the next timer whenever nothing else is left to do.
 #[derive(Clone, Default)]
 pub struct VirtualClock(Arc<Mutex<Time>>, Beside);
@@ -33,6 +36,13 @@ struct Time {
 }
 
 impl VirtualClock {
+    /// One that shows this time.
+    pub fn at(now: Duration) -> Self {
+        let clock = Self::default();
+        clock.0.lock().unwrap().now = now;
+        clock
+    }
+
     pub fn now(&self) -> Duration {
         self.0.lock().unwrap().now
     }
@@ -64,11 +74,17 @@ impl VirtualClock {
     }
 
     /// Runs a future to its end.
+    ///
+    /// # Panics
+    /// When it goes on without end while no time passes.
     pub fn run<T>(&self, main: impl Future<Output = T>) -> T {
         let woken = Arc::new(Flag(AtomicBool::new(true)));
         let (waker, mut main) = (Waker::from(woken.clone()), pin!(main));
+        let (mut at, mut turns) = (self.now(), 0);
         loop {
             while woken.0.swap(false, Ordering::SeqCst) {
+                (at, turns) = if self.now() == at { (at, turns + 1) } else { (self.now(), 1) };
+                assert!(turns < TURNS_AT_ONCE_MAX, "an endless loop at {at:?}");
                 let mut context = Context::from_waker(&waker);
                 if let Poll::Ready(done) = main.as_mut().poll(&mut context) {
                     return done;

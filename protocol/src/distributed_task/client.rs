@@ -56,7 +56,10 @@ impl Call {
     }
 
     /// The request, with a bearer's token if there is one.
-    pub fn request(&self, token: Option<&str>) -> Request<Body> {
+    ///
+    /// # Errors
+    /// An address that is none, or a header that cannot be sent: servers say where jobs are, and hand out tokens.
+    pub fn request(&self, token: Option<&str>) -> Result<Request<Body>, http::Error> {
         let mut request =
             Request::builder().method(&self.method).uri(&self.url).header(header::ACCEPT, "application/json");
         for (name, value) in &self.headers {
@@ -66,11 +69,10 @@ impl Call {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         match &self.body {
-            Some(body) => request
-                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-                .body(wire::full(body.clone()))
-                .expect("an address from settings"),
-            None => request.body(wire::empty()).expect("an address from settings"),
+            Some(body) => {
+                request.header(header::CONTENT_TYPE, "application/json; charset=utf-8").body(wire::full(body.clone()))
+            }
+            None => request.body(wire::empty()),
         }
     }
 }
@@ -203,7 +205,7 @@ impl Client {
     async fn authenticated(&self, call: &Call) -> Result<Response<Body>, Failure> {
         for _ in 0..self.pipeline.auth_rounds {
             let token = self.auth.token(&self.line).await?;
-            let request = call.request(token.as_deref());
+            let request = call.request(token.as_deref()).map_err(|error| Failure::Unsendable(error.to_string()))?;
             let response = self.line.http.clone().oneshot(request).await.map_err(Failure::Transport)?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 return Ok(response);

@@ -95,6 +95,10 @@ pub enum Failure {
     /// A 2xx whose body is not what was asked for.
     #[error("unreadable answer: {0}")]
     Unreadable(String),
+    /// An address or a token that the server gave is none, so that there is nothing to send (`FormatException`, of which
+    /// `UriFormatException` is a kind).
+    #[error("FormatException: {0}")]
+    Unsendable(String),
     /// A connection to the server was never established, or an object is missing that should be there.
     #[error("InvalidOperationException: {0}")]
     InvalidOperation(String),

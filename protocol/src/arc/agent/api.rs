@@ -149,7 +149,7 @@ impl Api {
     async fn attempt(&self, call: &Call) -> Result<Answered, Trouble> {
         let sent = self.line.mono();
         let work = async {
-            let response = self.line.http.clone().oneshot(call.request(None)).await?;
+            let response = self.line.http.clone().oneshot(call.request(None)?).await?;
             match self.choices.body_errors {
                 BodyErrors::Fatal => Ok(response),
                 BodyErrors::Retried => {
@@ -306,7 +306,8 @@ fn outcome<'a>(attempt: &'a Result<Answered, Trouble>, now: Timestamp) -> Option
         }
         Err(Trouble::Transport(error)) => Some(Outcome::Transport(error)),
         Err(Trouble::TimedOut(_)) => Some(Outcome::TimedOut),
-        Err(Trouble::Status(_) | Trouble::Cancelled) => None,
+        // What cannot be sent cannot be sent again either (`baseRetryPolicy` of go-retryablehttp).
+        Err(Trouble::Status(_) | Trouble::Unsendable(_) | Trouble::Cancelled) => None,
     }
 }
 

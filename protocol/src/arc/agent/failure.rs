@@ -22,6 +22,15 @@ pub enum Trouble {
     /// The process was asked to stop meanwhile.
     #[error("context canceled")]
     Cancelled,
+    /// An address, a name or a token that a server gave is none, so that there is nothing to send.
+    #[error("failed to create a request: {0}")]
+    Unsendable(String),
+}
+
+impl From<http::Error> for Trouble {
+    fn from(error: http::Error) -> Self {
+        Trouble::Unsendable(error.to_string())
+    }
 }
 
 /// Why a call failed.

@@ -91,6 +91,11 @@ impl<'a> Scaler<'a> {
             match self.attempt(path, patch).await {
                 Ok(()) | Err(Trouble::Status(StatusCode::NOT_FOUND)) => return Ok(()),
                 Err(trouble) if self.is_fatal(path) => return Err(Failure::Cluster(trouble)),
+                // A name that cannot be asked for is nobody's.
+                Err(trouble @ Trouble::Unsendable(_)) => {
+                    tracing::warn!("could not patch {path}: {trouble}");
+                    return Ok(());
+                }
                 Err(trouble) => {
                     tracing::warn!("could not patch {path}: {trouble}");
                     self.api.line.sleep_uniform(PAUSES).await;
@@ -114,7 +119,7 @@ impl<'a> Scaler<'a> {
         call.headers.push((http::header::USER_AGENT, "ghalistener".to_owned()));
         let line = &self.api.line;
         let work = async {
-            let answered = line.http.clone().oneshot(call.request(None)).await?;
+            let answered = line.http.clone().oneshot(call.request(None)?).await?;
             let status = answered.status();
             let body = transport::read(answered.into_body(), MAX_BODY).await?;
             let is_object = serde_json::from_slice::<Value>(&body).is_ok_and(|body| body["kind"].is_string());

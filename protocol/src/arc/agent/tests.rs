@@ -161,6 +161,10 @@ fn garbage() -> impl Strategy<Value = (u16, Vec<u8>)> {
         "{\"typeName\":\"RunnerAdminException\"}",
         "{\"typeName\":\"RunnerScaleSetSessionConflictException\"}",
         "{\"sessionId\":\"00000000-0000-0000-0000-000000000000\"}",
+        "{\"token\":\"a\\nb\"}",
+        "{\"url\":\"no address\",\"token\":\"e30.eyJleHAiOjk5OTk5OTk5OTl9.e30\"}",
+        "{\"sessionId\":\"00000000-0000-0000-0000-000000000000\",\"messageQueueUrl\":\"no address\",\"statistics\":{\"totalAssignedJobs\":4294967295}}",
+        "{\"messageId\":2,\"messageType\":\"RunnerScaleSetJobMessages\",\"statistics\":{\"totalAssignedJobs\":4294967295},\"body\":\"[{\\\"messageType\\\":\\\"JobStarted\\\",\\\"runnerName\\\":\\\"no name\\\"}]\"}",
     ];
     let body = prop_oneof![
         proptest::sample::select(texts.to_vec()).prop_map(|text| text.as_bytes().to_vec()),

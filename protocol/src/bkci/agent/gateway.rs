@@ -17,7 +17,7 @@ use crate::line::Line;
 pub(super) use http::Method;
 
 /// The largest answer that is read.
-const ANSWER_LIMIT: usize = 1 << 20;
+pub(super) const ANSWER_LIMIT: usize = 1 << 20;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -214,11 +214,14 @@ impl Work for HalfMinute {
 
 impl Bench {
     fn worker(&self, choices: Choices) -> i32 {
+        self.clock.run(self.worker_process(choices))
+    }
+
+    async fn worker_process(&self, choices: Choices) -> i32 {
         let build =
             BuildInfo { build_id: "b".into(), vm_seq_id: "1".into(), execute_count: Some(1), ..Default::default() };
         let work = Arc::new(HalfMinute(self.clock.clone()));
-        let configuration = configuration();
-        self.clock.run(worker(self.machine(), choices, &configuration, build, work))
+        worker(self.machine(), choices, &configuration(), build, work).await
     }
 }
 
@@ -282,26 +285,170 @@ fn a_worker_that_is_not_heard_stops_before_its_lease_ends() {
     assert!(bench.clock.now() > secs(9 * 60));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+/// Bytes, and JSON of shapes that nobody asked for: statuses, texts and numbers of wrong types, or too large.
+fn bodies() -> impl Strategy<Value = Vec<u8>> {
+    const SHAPES: &[&str] = &[
+        "",
+        "null",
+        "7",
+        "true",
+        "\"x\"",
+        "[]",
+        "{}",
+        "{",
+        "[[[[[[",
+        "<html>",
+        r#"{"status":"0"}"#,
+        r#"{"status":99999999999999999999}"#,
+        r#"{"status":-9223372036854775808,"message":7}"#,
+        r#"{"status":0,"data":7}"#,
+        r#"{"status":0,"data":[]}"#,
+        r#"{"status":0,"data":{}}"#,
+        r#"{"status":0,"message":[],"data":null}"#,
+        r#"{"status":0,"data":null}"#,
+        r#"{"status":0,"agentStatus":"SOMETHING","data":null}"#,
+        r#"{"status":0,"agentStatus":7,"data":{"build":null}}"#,
+        r#"{"status":0,"agentStatus":"IMPORT_OK","data":{"build":{"buildId":7}}}"#,
+        r#"{"status":0,"agentStatus":"IMPORT_OK","data":{"build":{"projectId":"p","buildId":"b","vmSeqId":"1","executeCount":4294967296}}}"#,
+        r#"{"status":0,"agentStatus":"IMPORT_OK","data":{"build":{"projectId":"p","buildId":"b","vmSeqId":"1","executeCount":-1}}}"#,
+        r#"{"status":0,"data":{"buildId":"b","vmSeqId":"1","status":"DONE"}}"#,
+        r#"{"status":0,"data":{"buildId":"b","vmSeqId":"1","status":7}}"#,
+        r#"{"status":0,"data":{"buildId":"b","vmSeqId":"1","vmName":7,"projectId":"p","pipelineId":""}}"#,
+        r#"{"status":0,"data":{"projectId":"p","buildId":"b","vmSeqId":"1","cancelTaskIds":{}}}"#,
+        r#"{"status":2101182}"#,
+        r#"{"status":2101255,"message":"no"}"#,
+        r#"{"status":500,"message":"no"}"#,
+    ];
+    prop_oneof![
+        12 => prop::sample::select(SHAPES).prop_map(|text| text.as_bytes().to_vec()),
+        4 => proptest::collection::vec(any::<u8>(), 0..80),
+        2 => "[\\[\\]{}:\",a-z0-9]{0,40}".prop_map(String::into_bytes),
+        1 => Just(vec![b' '; gateway::ANSWER_LIMIT + 1]),
+    ]
+}
 
-    #[test]
-    fn garbage_from_the_server_ends_nothing(status in 200u16..600, body in proptest::collection::vec(any::<u8>(), 0..80)) {
-        let bench = Bench::new(move |_, before| match before {
-            0 => ok(Value::Null),
-            _ => Ok((status, body.clone())),
-        });
-        bench.agent(Choices::upstream(), secs(60));
-        prop_assert_eq!(bench.times("ask").len(), 12);
-        prop_assert_eq!(bench.workers.0.lock().unwrap().len(), 0);
+/// A status and a body; or the answer that the server would give.
+fn garbage() -> impl Strategy<Value = Vec<Option<(u16, Vec<u8>)>>> {
+    let status = prop_oneof![2 => Just(200_u16), 1 => prop::sample::select(vec![401, 404, 413, 500, 502, 503, 504]), 1 => 200..600_u16];
+    proptest::collection::vec(proptest::option::weighted(0.8, (status, bodies())), 1..6)
+}
+
+fn designs() -> impl Strategy<Value = Choices> {
+    prop_oneof![Just(Choices::upstream()), Just(Choices::hardened())]
+}
+
+impl Bench {
+    /// One that answers calls of this name with garbage.
+    fn spoiled(
+        what: &'static str,
+        answers: Vec<Option<(u16, Vec<u8>)>>,
+        well: fn(&str, usize) -> Result<(u16, Vec<u8>), TransportError>,
+    ) -> Self {
+        Self::new(move |asked, before| match &answers[before % answers.len()] {
+            Some(wrong) if asked == what => Ok(wrong.clone()),
+            _ => well(asked, before),
+        })
     }
 
+    /// The most calls within a minute.
+    fn most_in_a_minute(&self) -> usize {
+        let mut by_minute: BTreeMap<u64, usize> = BTreeMap::new();
+        for (at, ..) in &*self.seen.lock().unwrap() {
+            *by_minute.entry(at.as_secs() / 60).or_default() += 1;
+        }
+        by_minute.values().max().copied().unwrap_or_default()
+    }
+}
+
+/// What a call's answer is read as.
+async fn understood(gateway: &Gateway, path: &str) -> Result<(), CallFailure> {
+    let answer = gateway.call(Method::POST, path, &[], None::<&()>, AGENT_TIMEOUT).await?;
+    match path {
+        path::ASK => answer.parse::<AgentAnswer<AskResponse>>().map(drop),
+        path::STARTED => answer.parse::<Answer<crate::bkci::wire::BuildVariables>>()?.into_result().map(drop),
+        path::CLAIM => answer.parse::<Answer<crate::bkci::wire::BuildTask>>()?.into_result().map(drop),
+        path::HEARTBEAT => answer.parse::<Answer<crate::bkci::wire::HeartBeatInfo>>()?.into_result().map(drop),
+        _ => answer.parse::<Answer<Value>>()?.into_result().map(drop),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
     #[test]
-    fn garbage_ends_a_worker_in_time(status in 200u16..600, body in "[\\[\\]{}:\",a-z0-9]{0,40}") {
-        let bench = Bench::new(move |what, before| match what {
-            "v1" => Ok((status, body.clone().into_bytes())),
+    fn garbage_is_a_typed_error(
+        path in prop::sample::select(vec![
+            path::STARTUP, path::ASK, path::FINISH, path::STARTED, path::CLAIM, path::COMPLETE, path::END, path::HEARTBEAT,
+        ]),
+        status in 200_u16..600,
+        body in bodies(),
+    ) {
+        let sent = body.clone();
+        let bench = Bench::new(move |_, _| Ok((status, sent.clone())));
+        let Machine { clock, http, random, .. } = bench.machine();
+        let gateway = Gateway::new(Line { clock, http, random: SharedRandom::new(random) }, &configuration());
+        let done = bench.clock.run(understood(&gateway, path));
+        let json: Option<Value> = serde_json::from_slice(&body).ok();
+        let number = json.as_ref().and_then(|json| json["status"].as_i64());
+        let case = format!("{path}: {done:?}");
+        match done {
+            Err(CallFailure::Transport(TransportError::TooLarge { .. })) => {
+                prop_assert!(body.len() > gateway::ANSWER_LIMIT, "{case}");
+            }
+            Err(CallFailure::NoAnswer { status: told, .. }) => prop_assert_eq!(told, status, "{}", case),
+            Err(CallFailure::Refused { status: told, .. }) => prop_assert_eq!(Some(told), number, "{}", case),
+            Ok(()) => prop_assert!(number.is_some() && (path == path::ASK || number == Some(0)), "{case}"),
+            Err(_) => prop_assert!(false, "{case}"),
+        }
+    }
+
+    /// It asks every five seconds, whatever it is told.
+    #[test]
+    fn garbage_from_the_server_ends_no_agent(
+        choices in designs(), what in prop::sample::select(vec!["startup", "ask", "workerBuildFinish"]), answers in garbage(),
+    ) {
+        let bench = Bench::spoiled(what, answers.clone(), |what, before| match (what, before) {
+            ("ask", 0) => ok(build("1")),
+            _ => ok(Value::Null),
+        });
+        bench.agent(choices, secs(600));
+        let calls = bench.times("startup").len() + bench.times("ask").len();
+        prop_assert!((120..=121).contains(&calls), "{calls}");
+        prop_assert!(bench.most_in_a_minute() <= 15);
+        let understood = what != "ask" || answers[0].is_none();
+        prop_assert!(bench.workers.0.lock().unwrap().len() <= usize::from(understood));
+    }
+
+    /// It ends, or goes on at its own pace.
+    #[test]
+    fn garbage_stops_or_delays_a_worker(
+        choices in designs(),
+        what in prop::sample::select(vec!["started", "claim", "complete", "end", "v1"]),
+        answers in garbage(),
+    ) {
+        let bench = Bench::spoiled(what, answers.clone(), |what, before| match what {
+            "v1" => ok(json!({"projectId": "p", "buildId": "b", "vmSeqId": "1"})),
             _ => one_task(what, before),
         });
-        prop_assert_eq!(bench.worker(Choices::hardened()), 0);
+        let (end, work) = (bench.clock.sleep(secs(6 * 3_600)), bench.worker_process(choices));
+        let code = bench.clock.run(async {
+            match future::select(std::pin::pin!(work), end).await {
+                future::Either::Left((code, _)) => Some(code),
+                future::Either::Right(_) => None,
+            }
+        });
+        if let Some(code) = code {
+            prop_assert!([0, 1, CODE_FENCED].contains(&code), "{code}");
+        }
+        prop_assert!(bench.most_in_a_minute() <= 200, "{}", bench.most_in_a_minute());
+        // Every answer that is no word of the server is asked for again, and a server that goes on so is given up.
+        let is_told = |answer: &Option<(u16, Vec<u8>)>| {
+            let Some((_, body)) = answer else { return true };
+            serde_json::from_slice::<Value>(body).is_ok_and(|body| body["status"].is_i64())
+        };
+        if !answers.iter().any(is_told) && what != "v1" {
+            prop_assert!(matches!(code, Some(1 | CODE_FENCED)), "{code:?}");
+            prop_assert!(bench.times(what).len() >= 5);
+        }
     }
 }

@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use http::{StatusCode, header};
 use serde_json::json;
 
 use super::answers;
+use crate::call::{BadBody, Call, Limits};
 use crate::flox::wire::ContentRange;
 use crate::flox::wire::cache::{BASE, Commit, Entry, Reserve, Reserved};
 
 /// The largest piece of an entry that is taken at once.
-const PIECE_MAX_BYTES: usize = 64 << 20;
+pub(super) const PIECE_MAX_BYTES: usize = 64 << 20;
 
 /// A cache service. Handles share it.
 #[derive(Clone, Default)]
@@ -43,7 +43,6 @@ impl CacheService {
             .route(&format!("{BASE}caches"), post(reserve))
             .route(&format!("{BASE}caches/{{id}}"), post(commit).patch(upload))
             .route(&format!("{BASE}artifacts/{{id}}"), get(download))
-            .layer(DefaultBodyLimit::max(PIECE_MAX_BYTES))
             .with_state(self.clone())
     }
 
@@ -69,15 +68,21 @@ impl CacheService {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acts on an entry that is being uploaded.
-    fn uploading(&self, id: &str, act: impl FnOnce(&mut Stored) -> Response) -> Response {
+    /// Acts on the entry in the path, which is being uploaded.
+    fn uploading(&self, call: &Call, act: impl FnOnce(&mut Stored) -> Response) -> Response {
         let mut entries = self.lock();
-        let found = id.parse().ok().and_then(|id: usize| entries.get_mut(id));
+        let found = number(call).and_then(|id| entries.get_mut(id));
         match found {
             Some(entry) if !entry.committed => act(entry),
             Some(_) => refusal(StatusCode::BAD_REQUEST, "The cache entry is complete."),
             None => refusal(StatusCode::NOT_FOUND, "Cache not found."),
         }
+    }
+}
+
+impl Limits for CacheService {
+    fn body_limit(&self) -> usize {
+        PIECE_MAX_BYTES
     }
 }
 
@@ -102,10 +107,10 @@ async fn look_up(
     })
 }
 
-async fn reserve(State(service): State<CacheService>, body: Bytes) -> Response {
-    let Reserve { key, version, .. } = match parsed(&body) {
+async fn reserve(State(service): State<CacheService>, call: Call) -> Response {
+    let Reserve { key, version, .. } = match call.json() {
         Ok(asked) => asked,
-        Err(refused) => return *refused,
+        Err(bad) => return refused(&bad),
     };
     let mut entries = service.lock();
     if entries.iter().any(|entry| entry.key == key && entry.version == version) {
@@ -116,33 +121,32 @@ async fn reserve(State(service): State<CacheService>, body: Bytes) -> Response {
 }
 
 /// `PATCH caches/{id}` with Content-Range: pieces may be sent again.
-async fn upload(
-    State(service): State<CacheService>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()?.parse().ok());
+async fn upload(State(service): State<CacheService>, call: Call) -> Response {
+    let body = match call.bytes() {
+        Ok(body) => body,
+        Err(bad) => return refused(&bad),
+    };
+    let range = call.header(header::CONTENT_RANGE.as_str()).and_then(|value| value.parse().ok());
     let Some(ContentRange::Bytes { first, last, .. }) = range else {
         return refusal(StatusCode::BAD_REQUEST, "The Content-Range header is missing or malformed.");
     };
-    service.uploading(&id, |entry| {
-        // Nothing may be left out, and what is sent has to be what is said.
-        if first > entry.content.len() as u64 || last - first + 1 != body.len() as u64 {
+    service.uploading(&call, |entry| {
+        // Nothing may be left out, and what is sent has to be what is said. A range may say more than there are numbers.
+        if first > entry.content.len() as u64 || (last - first).checked_add(1) != Some(body.len() as u64) {
             return refusal(StatusCode::BAD_REQUEST, "The range does not fit the content.");
         }
         entry.content.truncate(first as usize);
-        entry.content.extend_from_slice(&body);
+        entry.content.extend_from_slice(body);
         answers::empty(StatusCode::NO_CONTENT)
     })
 }
 
-async fn commit(State(service): State<CacheService>, Path(id): Path<String>, body: Bytes) -> Response {
-    let Commit { size } = match parsed(&body) {
+async fn commit(State(service): State<CacheService>, call: Call) -> Response {
+    let Commit { size } = match call.json() {
         Ok(asked) => asked,
-        Err(refused) => return *refused,
+        Err(bad) => return refused(&bad),
     };
-    service.uploading(&id, |entry| {
+    service.uploading(&call, |entry| {
         if entry.content.len() as u64 != size {
             return refusal(StatusCode::BAD_REQUEST, "Cache size does not match.");
         }
@@ -151,9 +155,9 @@ async fn commit(State(service): State<CacheService>, Path(id): Path<String>, bod
     })
 }
 
-async fn download(State(service): State<CacheService>, Path(id): Path<String>) -> Response {
+async fn download(State(service): State<CacheService>, call: Call) -> Response {
     let entries = service.lock();
-    match id.parse().ok().and_then(|id: usize| entries.get(id)).filter(|entry| entry.committed) {
+    match number(&call).and_then(|id| entries.get(id)).filter(|entry| entry.committed) {
         Some(entry) => {
             let content = Bytes::from(entry.content.clone());
             answers::binary(StatusCode::OK, content.len() as u64, content.into())
@@ -162,8 +166,14 @@ async fn download(State(service): State<CacheService>, Path(id): Path<String>) -
     }
 }
 
-fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
-    serde_json::from_slice(body).map_err(|why| Box::new(refusal(StatusCode::BAD_REQUEST, &why.to_string())))
+/// The number in the path.
+fn number(call: &Call) -> Option<usize> {
+    call.parameter("id").parse().ok()
+}
+
+fn refused(bad: &BadBody) -> Response {
+    let status = if *bad == BadBody::TooLarge { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+    refusal(status, &bad.to_string())
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {

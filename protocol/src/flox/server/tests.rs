@@ -224,11 +224,71 @@ fn the_cache_keeps_what_was_committed_and_never_changes_it() {
     assert_ne!(bench.get(&archive, &[]).body, "abcdef");
 }
 
+#[test]
+fn a_range_of_more_bytes_than_can_be_counted_is_refused() {
+    let (bench, _) = Bench::cache();
+    let reserve = json!({"key": "k", "version": "v"}).to_string();
+    let id = bench.post(Method::POST, CACHES, reserve).json()["cacheId"].as_u64().unwrap();
+    for bytes in [&b""[..], b"x"] {
+        assert_eq!(upload(&bench, id, "bytes 0-18446744073709551615/*", bytes), StatusCode::BAD_REQUEST);
+    }
+    assert_eq!(upload(&bench, id, "bytes 0-0/*", b"x"), StatusCode::NO_CONTENT);
+}
+
+#[test]
+fn the_cache_refuses_oversized_bodies_in_its_own_words() {
+    let (bench, _) = Bench::cache();
+    let reserve = json!({"key": "k", "version": "v"}).to_string();
+    let id = bench.post(Method::POST, CACHES, reserve).json()["cacheId"].as_u64().unwrap();
+    let entry = format!("{CACHES}/{id}");
+    for (method, path) in [(Method::POST, CACHES), (Method::POST, &entry), (Method::PATCH, &entry)] {
+        let pieces = vec![Bytes::from_static(&[b' '; 1 << 20]); cache::PIECE_MAX_BYTES / (1 << 20) + 1];
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_RANGE, "bytes 0-9/*");
+        let body = Body::from_stream(futures_util::stream::iter(pieces).map(Ok::<_, std::io::Error>));
+        let answer = bench.send(request.body(body).unwrap());
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert_eq!(answer.header(header::CONTENT_TYPE), "application/json");
+        assert_eq!(answer.json()["message"], "The request body is too large.");
+    }
+}
+
 fn garbage() -> impl Strategy<Value = String> {
     prop_oneof![
         "\\PC{0,30}",
         Just("bytes=18446744073709551615-".to_owned()),
         Just("bytes=-18446744073709551615".to_owned())
+    ]
+}
+
+/// Ranges of an upload that fit no body of fewer than 60 bytes.
+fn content_ranges() -> impl Strategy<Value = String> {
+    let edges = || prop_oneof![0..3_u64, (u64::MAX - 3)..=u64::MAX];
+    let size = prop_oneof![Just("*".to_owned()), edges().prop_map(|size| size.to_string())];
+    let any = (edges(), edges(), size)
+        .prop_filter("it fits", |(first, last, _)| first > last || last - first > 60)
+        .prop_map(|(first, last, size)| format!("bytes {first}-{last}/{size}"));
+    prop_oneof![2 => any, 1 => Just(format!("bytes 0-{}/*", u64::MAX))]
+}
+
+/// Bytes, and JSON of shapes that nothing takes.
+fn bodies() -> impl Strategy<Value = Vec<u8>> {
+    let wrong = [
+        "",
+        "null",
+        "7",
+        "[]",
+        "{",
+        "{}",
+        "{\"key\":7,\"version\":\"v\"}",
+        "{\"key\":\"k\",\"version\":\"v\",\"cacheSize\":-1}",
+        "{\"key\":\"open\",\"version\":\"v\"}",
+        "{\"size\":\"0\"}",
+        "{\"size\":18446744073709551615}",
+        "{\"size\":18446744073709551616}",
+    ];
+    prop_oneof![
+        proptest::sample::select(wrong.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..60),
     ]
 }
 
@@ -249,19 +309,36 @@ proptest! {
         prop_assert!(answer.body.len() <= 10_000);
     }
 
+    /// Of two entries, number 0 is being uploaded and number 1 is complete.
     #[test]
     fn garbage_is_refused_by_the_cache_and_leaves_nothing_behind(
-        body in prop::collection::vec(any::<u8>(), 0..60),
-        id in prop_oneof![Just("0".to_owned()), Just("-1".to_owned()), "[0-9]{20}", "[a-z]{1,5}"],
-        range in garbage(),
+        body in bodies(),
+        id in prop_oneof![
+            3 => Just("0".to_owned()),
+            1 => Just("1".to_owned()),
+            1 => Just("-1".to_owned()),
+            1 => Just("%ff".to_owned()),
+            1 => "[0-9]{20}",
+            1 => "[a-z]{1,5}",
+        ],
+        range in prop_oneof![content_ranges(), garbage()],
     ) {
         let (bench, service) = Bench::cache();
+        for key in ["open", "whole"] {
+            let answer = bench.post(Method::POST, CACHES, json!({"key": key, "version": "v"}).to_string());
+            prop_assert_eq!(answer.status, StatusCode::CREATED);
+        }
+        prop_assert_eq!(upload(&bench, 1, "bytes 0-2/*", b"abc"), StatusCode::NO_CONTENT);
+        let whole = format!("{CACHES}/1");
+        prop_assert_eq!(bench.post(Method::POST, &whole, "{\"size\":3}").status, StatusCode::NO_CONTENT);
         let entry = format!("{CACHES}/{id}");
         let mut answers = vec![
             bench.post(Method::POST, CACHES, body.clone()),
             bench.post(Method::POST, &entry, body.clone()),
-            bench.get(&format!("/_apis/artifactcache/artifacts/{id}"), &[]),
         ];
+        if id != "1" {
+            answers.push(bench.get(&format!("/_apis/artifactcache/artifacts/{id}"), &[]));
+        }
         if let Ok(range) = http::HeaderValue::try_from(&range) {
             let request = Request::patch(&entry).header(header::CONTENT_RANGE, range);
             answers.push(bench.send(request.body(Body::from(body)).unwrap()));
@@ -270,7 +347,8 @@ proptest! {
             prop_assert!(answer.status.is_client_error(), "{}", answer.status);
             prop_assert!(answer.json()["message"].is_string());
         }
-        prop_assert_eq!(service.keys(), Vec::<String>::new());
+        prop_assert_eq!(service.keys(), ["whole"]);
+        prop_assert_eq!(bench.get("/_apis/artifactcache/artifacts/1", &[]).body, "abc");
     }
 }
 

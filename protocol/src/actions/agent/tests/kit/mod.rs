@@ -7,9 +7,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, Either};
 use futures_util::{FutureExt, StreamExt, stream};
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -199,6 +201,14 @@ impl Bench {
                     respond(status).header("content-type", json).body(net::full(body.to_string())).unwrap()
                 }
                 Answer::Status(status) => respond(status).body(net::empty()).unwrap(),
+                Answer::Raw(status, kind, body) => {
+                    respond(status).header("content-type", kind).body(net::full(body)).unwrap()
+                }
+                Answer::Oversized(status) => {
+                    let pieces = vec![Bytes::from_static(&[b' '; 1 << 20]); 17];
+                    let body = StreamBody::new(stream::iter(pieces).map(|piece| Ok(Frame::data(piece))));
+                    respond(status).header("content-type", json).body(body.boxed_unsync()).unwrap()
+                }
                 Answer::With(status, name, value) => respond(status).header(name, value).body(net::empty()).unwrap(),
                 Answer::Page => respond(200).header("content-type", "text/html").body(net::full("<html>")).unwrap(),
                 Answer::Stall => {

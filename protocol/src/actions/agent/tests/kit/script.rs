@@ -35,6 +35,10 @@ pub enum Answer {
     Json(u16, Value),
     /// A status without a body.
     Status(u16),
+    /// A status, a content type, and these bytes.
+    Raw(u16, &'static str, Vec<u8>),
+    /// A status, and JSON's content type with more bytes than anybody reads.
+    Oversized(u16),
     With(u16, &'static str, &'static str),
     /// A login page.
     Page,
