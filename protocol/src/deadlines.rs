@@ -60,35 +60,4 @@ pub(crate) fn after(instant: Timestamp, span: std::time::Duration) -> Timestamp 
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn it_is_a_map_with_the_earliest_at_hand(steps in proptest::collection::vec((0u8..3, 0u8..5, 0i64..20), 0..60)) {
-            let (mut deadlines, mut model) = (Deadlines::default(), BTreeMap::new());
-            for (what, key, second) in steps {
-                let at = Timestamp::from_second(second).unwrap();
-                match what {
-                    0 => {
-                        deadlines.set(key, at);
-                        model.insert(key, at);
-                    }
-                    1 => {
-                        deadlines.clear(&key);
-                        model.remove(&key);
-                    }
-                    _ => {
-                        let due = model.iter().map(|(key, at)| (*at, *key)).min().filter(|(first, _)| *first <= at);
-                        prop_assert_eq!(deadlines.take_due(at), due.map(|(_, key)| key));
-                        due.map(|(_, key)| model.remove(&key));
-                    }
-                }
-                prop_assert_eq!(deadlines.next(), model.values().min().copied());
-                prop_assert_eq!(deadlines.of(&key), model.get(&key).copied());
-            }
-        }
-    }
-}
+mod model;

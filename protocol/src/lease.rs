@@ -141,9 +141,10 @@ impl<R: Ord + Clone, H: Clone> LeaseTable<R, H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod model;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -187,82 +188,5 @@ mod tests {
         open.expire(at(10)).unwrap();
         grant(&mut open, 8, 10).unwrap();
         assert_eq!(open.renew(&1, Some(first.token), at(11)).map(|lease| lease.holder), Ok(8));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Grant(u8, u8),
-        Renew(u8, Option<u64>),
-        Release(u8, Option<u64>),
-        Wait(i64),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let token = || proptest::option::of(1u64..8);
-        let step = prop_oneof![
-            (0u8..3, 0u8..3).prop_map(|(resource, holder)| Step::Grant(resource, holder)),
-            (0u8..3, token()).prop_map(|(resource, token)| Step::Renew(resource, token)),
-            (0u8..3, token()).prop_map(|(resource, token)| Step::Release(resource, token)),
-            (0i64..8).prop_map(Step::Wait),
-        ];
-        proptest::collection::vec(step, 0..60)
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_what_a_map_would_do(checked in any::<bool>(), steps in steps()) {
-            let mut table = table(if checked { Fencing::Checked } else { Fencing::Ignored });
-            let mut model: BTreeMap<u8, (u8, u64, i64)> = BTreeMap::new();
-            let (mut now, mut last) = (0, 0);
-            for step in steps {
-                let may = |model: &BTreeMap<u8, (u8, u64, i64)>, resource: u8, token: Option<u64>| match model.get(&resource) {
-                    None => Err(NoLease::NotHeld),
-                    Some((_, held, _)) if checked && token != Some(*held) => Err(NoLease::Stale),
-                    Some(_) => Ok(()),
-                };
-                match step {
-                    Step::Grant(resource, holder) => {
-                        let token = table.allot();
-                        let answer = table.grant(resource, holder, token, at(now));
-                        match model.get(&resource) {
-                            Some((by, ..)) => prop_assert_eq!(answer, Err(Held { by: *by })),
-                            None => {
-                                prop_assert!(answer.is_ok_and(|lease| lease.token == token));
-                                prop_assert!(token > last, "tokens grow");
-                                last = token;
-                                model.insert(resource, (holder, token, now + 10));
-                            }
-                        }
-                    }
-                    Step::Renew(resource, token) => {
-                        let meant = may(&model, resource, token);
-                        prop_assert_eq!(table.renew(&resource, token, at(now)).map(drop), meant);
-                        if meant.is_ok() {
-                            model.entry(resource).and_modify(|(.., end)| *end = now + 10);
-                        }
-                    }
-                    Step::Release(resource, token) => {
-                        let meant = may(&model, resource, token);
-                        prop_assert_eq!(table.release(&resource, token).map(drop), meant);
-                        if meant.is_ok() {
-                            model.remove(&resource);
-                        }
-                    }
-                    Step::Wait(seconds) => {
-                        now += seconds;
-                        while let Some((resource, _)) = table.expire(at(now)) {
-                            let (.., end) = model.remove(&resource).expect("it was held");
-                            prop_assert!(end <= now);
-                        }
-                        prop_assert!(model.values().all(|(.., end)| *end > now));
-                    }
-                }
-                prop_assert_eq!(table.next_end(), model.values().map(|(.., end)| at(*end)).min());
-                for (resource, (holder, token, end)) in &model {
-                    let lease = Lease { holder: *holder, token: *token, until: at(*end) };
-                    prop_assert_eq!(table.get(resource), Some(&lease));
-                }
-            }
-        }
     }
 }

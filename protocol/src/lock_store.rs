@@ -110,9 +110,10 @@ impl<K: Ord + Clone, V: PartialEq + Clone> LockStore<K, V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod model;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -148,82 +149,5 @@ mod tests {
         store.try_lock("new", 1, LIFE, at(5));
         assert_eq!(store.forget_since(at(4)).into_iter().map(|(key, _)| key).collect::<Vec<_>>(), ["new"]);
         assert_eq!(store.held().map(|(key, _)| *key).collect::<Vec<_>>(), ["old"]);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Lock(u8, u8, u8),
-        Unlock(u8, u8),
-        ForgetSince(u8),
-        Wait(u8),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            3 => (0u8..3, 0u8..3, 1u8..9).prop_map(|(key, value, life)| Step::Lock(key, value, life)),
-            2 => (0u8..3, 0u8..3).prop_map(|(key, value)| Step::Unlock(key, value)),
-            1 => (0u8..6).prop_map(Step::ForgetSince),
-            2 => (0u8..6).prop_map(Step::Wait),
-        ];
-        proptest::collection::vec(step, 0..80)
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_what_a_map_would_do(steps in steps()) {
-            let mut store: LockStore<u8, u8> = LockStore::default();
-            // Key to value, token, since, until.
-            let mut model: BTreeMap<u8, (u8, u64, i64, i64)> = BTreeMap::new();
-            let (mut now, mut last) = (0i64, 0u64);
-            for step in steps {
-                match step {
-                    Step::Lock(key, value, life) => {
-                        let tried = store.try_lock(key, value, Duration::from_secs(life.into()), at(now));
-                        match model.get(&key) {
-                            Some((held, token, ..)) if *held == value => {
-                                prop_assert_eq!(tried, TryLock::ReEntered(*token));
-                            }
-                            Some((held, ..)) => {
-                                prop_assert!(matches!(tried, TryLock::Held(lock) if lock.value == *held));
-                            }
-                            None => {
-                                let TryLock::Taken(token) = tried else { panic!("{tried:?}") };
-                                prop_assert!(token > last, "tokens grow");
-                                last = token;
-                                model.insert(key, (value, token, now, now + i64::from(life)));
-                            }
-                        }
-                    }
-                    Step::Unlock(key, value) => {
-                        let mine = model.get(&key).is_some_and(|(held, ..)| *held == value);
-                        prop_assert_eq!(store.unlock(&key, &value).is_some(), mine);
-                        if mine {
-                            model.remove(&key);
-                        }
-                    }
-                    Step::ForgetSince(ago) => {
-                        let since = now - i64::from(ago);
-                        let lost = store.forget_since(at(since)).len();
-                        let before = model.len();
-                        model.retain(|_, (.., taken, _)| *taken < since);
-                        prop_assert_eq!(lost, before - model.len());
-                    }
-                    Step::Wait(seconds) => {
-                        now += i64::from(seconds);
-                        while let Some((key, _)) = store.expire(at(now)) {
-                            let (.., until) = model.remove(&key).expect("it was held");
-                            prop_assert!(until <= now);
-                        }
-                        prop_assert!(model.values().all(|(.., until)| *until > now));
-                    }
-                }
-                prop_assert_eq!(store.next_end(), model.values().map(|(.., until)| at(*until)).min());
-                prop_assert_eq!(store.held().count(), model.len());
-                for (key, (value, token, since, until)) in &model {
-                    let lock = HeldLock { value: *value, token: *token, since: at(*since), until: at(*until) };
-                    prop_assert_eq!(store.get(key), Some(&lock));
-                }
-            }
-        }
     }
 }

@@ -114,9 +114,10 @@ impl<M> MessageQueue<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod model;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -165,55 +166,5 @@ mod tests {
         assert_eq!(queue.deliver(None, at(10)), Some((1, &"a")));
         assert_eq!(queue.remove_where(|message| *message == "a"), [(1, "a")]);
         assert_eq!(queue.next_delivery(None), None);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Push(Redelivery),
-        Deliver(Option<i64>),
-        Remove(i64),
-        Wait(i64),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            proptest::sample::select(&[PERIOD, Redelivery::AtOnce][..]).prop_map(Step::Push),
-            proptest::option::of(0i64..12).prop_map(Step::Deliver),
-            (0i64..12).prop_map(Step::Remove),
-            (0i64..8).prop_map(Step::Wait),
-        ];
-        proptest::collection::vec(step, 0..60)
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_what_a_list_would_do(skips in any::<bool>(), steps in steps()) {
-            let mut queue = MessageQueue::new(if skips { Cursor::SkipsSeen } else { Cursor::Ignored });
-            let mut model: Vec<(i64, Redelivery, i64)> = Vec::new();
-            let (mut now, mut last) = (0, 0);
-            for step in steps {
-                match step {
-                    Step::Push(redelivery) => {
-                        last += 1;
-                        prop_assert_eq!(queue.push(last, redelivery), last);
-                        model.push((last, redelivery, 0));
-                    }
-                    Step::Deliver(cursor) => {
-                        let seen = cursor.filter(|_| skips).unwrap_or(0);
-                        let meant = model.iter_mut().find(|(id, _, not_before)| *id > seen && *not_before <= now);
-                        prop_assert_eq!(queue.deliver(cursor, at(now)).map(|(id, _)| id), meant.as_ref().map(|(id, ..)| *id));
-                        if let Some((_, redelivery, not_before)) = meant && *redelivery == PERIOD {
-                            *not_before = now + 10;
-                        }
-                    }
-                    Step::Remove(id) => {
-                        let known = model.iter().position(|(held, ..)| *held == id);
-                        prop_assert_eq!(queue.remove(id), known.map(|found| model.remove(found).0));
-                    }
-                    Step::Wait(seconds) => now += seconds,
-                }
-                prop_assert_eq!(queue.iter().map(|(id, _)| id).collect::<Vec<_>>(), model.iter().map(|(id, ..)| *id).collect::<Vec<_>>());
-            }
-        }
     }
 }

@@ -179,9 +179,10 @@ impl<I: Ord + Clone, A: Ord + Clone> SessionTable<I, A> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod model;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -238,101 +239,5 @@ mod tests {
         let mut table = SessionTable::new(rules(OnConflict::AnswerAgain, ConflictExtends::Nothing));
         table.open(creation(1, "a", Some("k")), at(0)).unwrap();
         assert!(table.open(creation(2, "a", None), at(1)).is_err());
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Open { agent: u8, owner: u8, key: Option<u8> },
-        Refresh(u32),
-        Close(u32),
-        Wait(i64),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0u8..3, 0u8..2, proptest::option::of(0u8..3)).prop_map(|(agent, owner, key)| Step::Open {
-                agent,
-                owner,
-                key
-            }),
-            (0u32..20).prop_map(Step::Refresh),
-            (0u32..20).prop_map(Step::Close),
-            (0i64..8).prop_map(Step::Wait),
-        ];
-        proptest::collection::vec(step, 0..60)
-    }
-
-    fn any_rules() -> impl Strategy<Value = SessionRules> {
-        let conflicts = [OnConflict::Refuse, OnConflict::AnswerAgain, OnConflict::TakeOver];
-        let extends = [ConflictExtends::Nothing, ConflictExtends::LiveSession];
-        (proptest::sample::select(conflicts.to_vec()), proptest::sample::select(extends.to_vec()))
-            .prop_map(|(on_conflict, extends)| rules(on_conflict, extends))
-    }
-
-    proptest! {
-        /// The model is a list of (session, end); every rule of the table is written out on it once more.
-        #[test]
-        fn it_does_what_a_list_would_do(rules in any_rules(), steps in steps()) {
-            let mut table = SessionTable::new(rules);
-            let mut model: Vec<(Session<u32, u8>, i64)> = Vec::new();
-            let (mut now, mut next) = (0, 0);
-            for step in steps {
-                match step {
-                    Step::Wait(seconds) => {
-                        now += seconds;
-                        while let Some(ended) = table.expire(at(now)) {
-                            let found = model.iter().position(|(session, end)| *session == ended && *end <= now);
-                            model.remove(found.expect("a session ended that had not expired"));
-                        }
-                        prop_assert!(model.iter().all(|(_, end)| *end > now));
-                    }
-                    Step::Refresh(id) => {
-                        let known = model.iter_mut().find(|(session, _)| session.id == id);
-                        prop_assert_eq!(table.refresh(&id, at(now)), known.as_ref().map(|(session, _)| session));
-                        if let Some((_, end)) = known {
-                            *end = now + 10;
-                        }
-                    }
-                    Step::Close(id) => {
-                        let known = model.iter().position(|(session, _)| session.id == id);
-                        prop_assert_eq!(table.close(&id), known.map(|found| model.remove(found).0));
-                    }
-                    Step::Open { agent, owner, key } => {
-                        next += 1;
-                        let (owner, idempotency_key) = (owner.to_string(), key.map(|key| key.to_string()));
-                        let creation = Creation { id: next, agent, owner: owner.clone(), idempotency_key: idempotency_key.clone() };
-                        let answer = table.open(creation, at(now));
-                        let fresh = Session { id: next, agent, owner: owner.clone(), idempotency_key: idempotency_key.clone() };
-                        let live = model.iter().position(|(session, _)| session.agent == agent);
-                        let again = |live: &Session<u32, u8>| live.idempotency_key.is_some() && live.idempotency_key == idempotency_key;
-                        match (live, rules.on_conflict) {
-                            (None, _) => {
-                                prop_assert_eq!(answer, Ok(Opened::Fresh));
-                                model.push((fresh, now + 10));
-                            }
-                            (Some(live), OnConflict::AnswerAgain | OnConflict::TakeOver) if again(&model[live].0) => {
-                                prop_assert_eq!(answer, Ok(Opened::Again(model[live].0.id)));
-                                model[live].1 = now + 10;
-                            }
-                            (Some(live), OnConflict::TakeOver) if model[live].0.owner == owner => {
-                                prop_assert_eq!(answer, Ok(Opened::InPlaceOf(model.remove(live).0)));
-                                model.push((fresh, now + 10));
-                            }
-                            (Some(live), _) => {
-                                prop_assert_eq!(answer.map_err(|conflict| conflict.live), Err(model[live].0.id));
-                                if rules.conflict_extends == ConflictExtends::LiveSession {
-                                    model[live].1 = now + 10;
-                                }
-                            }
-                        }
-                    }
-                }
-                prop_assert_eq!(table.next_end(), model.iter().map(|(_, end)| at(*end)).min());
-                for (session, _) in &model {
-                    prop_assert_eq!(table.of(&session.agent), Some(session));
-                    prop_assert_eq!(table.get(&session.id), Some(session));
-                }
-            }
-        }
     }
 }

@@ -118,9 +118,10 @@ impl<S: Ord + Clone> TokenIssuer<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod model;
 
+#[cfg(test)]
+mod tests {
     use super::*;
     use crate::effect::counted;
 
@@ -154,54 +155,5 @@ mod tests {
         issuer.issue("a".into(), 1, Duration::from_secs(60), at(2));
         assert_eq!(issuer.subject("a", at(3)), Ok(&1));
         assert_eq!(told(), 1);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Issue(u8, u8, u64),
-        Revoke(u8),
-        Ask(u8),
-        Wait(i64),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0u8..6, 0u8..3, 1u64..20).prop_map(|(token, subject, life)| Step::Issue(token, subject, life)),
-            (0u8..3).prop_map(Step::Revoke),
-            (0u8..6).prop_map(Step::Ask),
-            (0i64..5_000).prop_map(Step::Wait),
-        ];
-        proptest::collection::vec(step, 0..60)
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_what_a_map_would_do(steps in steps()) {
-            let mut issuer = TokenIssuer::default();
-            let mut model: BTreeMap<u8, (u8, i64)> = BTreeMap::new();
-            let mut now = 0;
-            for step in steps {
-                match step {
-                    Step::Issue(token, subject, life) => {
-                        issuer.issue(token.to_string(), subject, Duration::from_secs(life), at(now));
-                        model.retain(|_, (_, until)| *until + 3_600 > now);
-                        model.insert(token, (subject, now + life as i64));
-                    }
-                    Step::Revoke(subject) => {
-                        issuer.revoke(&subject, &OnEffect::untold());
-                        model.retain(|_, (whose, _)| *whose != subject);
-                    }
-                    Step::Ask(token) => {
-                        let meant = match model.get(&token) {
-                            None => Err(Unauthorized::Unknown),
-                            Some((_, until)) if *until <= now => Err(Unauthorized::Expired),
-                            Some((subject, _)) => Ok(subject),
-                        };
-                        prop_assert_eq!(issuer.subject(&token.to_string(), at(now)), meant);
-                    }
-                    Step::Wait(seconds) => now += seconds,
-                }
-            }
-        }
     }
 }
