@@ -244,7 +244,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         "\"x\"",
         "[7]",
         "{",
-        "{\"area\":[]}",
+        "[{\"area\":[]}]",
         "[{\"properties\":7}]",
         "{\"agent\":7,\"requestId\":\"x\",\"labels\":3,\"jobId\":1,\"value\":4,\"name\":1}",
         "{\"agent\":{\"id\":{}},\"result\":\"done\",\"requestId\":null,\"labels\":[7],\"value\":[1]}",

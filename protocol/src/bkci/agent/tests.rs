@@ -342,7 +342,7 @@ impl Bench {
     fn spoiled(
         what: &'static str,
         answers: Vec<Option<(u16, Vec<u8>)>>,
-        well: fn(&str, usize) -> Result<(u16, Vec<u8>), TransportError>,
+        well: impl Fn(&str, usize) -> Result<(u16, Vec<u8>), TransportError> + Send + Sync + 'static,
     ) -> Self {
         Self::new(move |asked, before| match &answers[before % answers.len()] {
             Some(wrong) if asked == what => Ok(wrong.clone()),
