@@ -3,6 +3,7 @@
 //!
 //! A test whose client cannot be had says so and passes. `.ci/run` installs them.
 #![cfg(unix)]
+#![expect(clippy::disallowed_methods, reason = "real clients run in real time")]
 
 mod curl;
 #[path = "../program/mod.rs"]
