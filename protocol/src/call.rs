@@ -46,6 +46,15 @@ pub struct Call {
     body: Result<Bytes, BadBody>,
 }
 
+impl From<serde_json::Error> for BadBody {
+    fn from(error: serde_json::Error) -> Self {
+        match error.is_data() {
+            true => Self::WrongShape(error.to_string()),
+            false => Self::NotJson(error.to_string()),
+        }
+    }
+}
+
 impl<S: Limits> FromRequest<S> for Call {
     type Rejection = Infallible;
 
@@ -104,18 +113,23 @@ impl Call {
         self.body.as_ref().map_err(BadBody::clone)
     }
 
+    /// The body, which is to say something.
+    ///
+    /// # Errors
+    /// Those of [`Call::bytes`], and [`BadBody::Missing`] for nothing and for `null`.
+    pub fn document(&self) -> Result<&Bytes, BadBody> {
+        let body = self.bytes()?;
+        match body.iter().all(u8::is_ascii_whitespace) || body.trim_ascii() == b"null" {
+            true => Err(BadBody::Missing),
+            false => Ok(body),
+        }
+    }
+
     /// The body as JSON.
     ///
     /// # Errors
     /// [`BadBody`].
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, BadBody> {
-        let body = self.bytes()?;
-        if body.iter().all(u8::is_ascii_whitespace) || body.trim_ascii() == b"null" {
-            return Err(BadBody::Missing);
-        }
-        serde_json::from_slice(body).map_err(|error| match error.is_data() {
-            true => BadBody::WrongShape(error.to_string()),
-            false => BadBody::NotJson(error.to_string()),
-        })
+        Ok(serde_json::from_slice(self.document()?)?)
     }
 }

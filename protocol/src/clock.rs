@@ -76,6 +76,16 @@ pub async fn timeout<T>(clock: &dyn Clock, limit: Duration, work: impl Future<Ou
     }
 }
 
+/// Ends when `earlier` does, and after `wait` at the latest, if that is known.
+///
+/// Background work of a server waits so: for what is due next, and for the news that something is due before that.
+pub async fn sleep_or(clock: &dyn Clock, earlier: impl Future<Output = ()>, wait: Option<Duration>) {
+    match wait {
+        Some(wait) => drop(future::select(pin!(earlier), clock.sleep(wait)).await),
+        None => earlier.await,
+    }
+}
+
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn wall(&self) -> Timestamp {
         (**self).wall()

@@ -1,6 +1,7 @@
 //! When things that end by themselves will end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -54,8 +55,16 @@ impl<K: Ord + Clone> Deadlines<K> {
     }
 }
 
+/// The shortest wait: a sleep that rounds to nothing would spin.
+pub(crate) const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// How long to sleep from `now` until `end`.
+pub(crate) fn span_until(end: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_until(end)).unwrap_or_default().max(SHORTEST_WAIT)
+}
+
 /// `instant` and `span` added; the end of time when there is none.
-pub(crate) fn after(instant: Timestamp, span: std::time::Duration) -> Timestamp {
+pub(crate) fn after(instant: Timestamp, span: Duration) -> Timestamp {
     instant.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 

@@ -86,6 +86,12 @@ pub enum TransportError {
     },
 }
 
+/// The path of a base URL, without a slash at its end.
+pub(crate) fn path_of(url: &str) -> String {
+    let uri: Option<http::Uri> = url.parse().ok();
+    uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+}
+
 /// A body without bytes.
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()

@@ -11,6 +11,7 @@
 //! An agent spawns nothing; it is one future, concurrent inside by `select!` and `join!`.
 
 pub mod actions;
+mod answers;
 pub mod arc;
 pub mod azure;
 pub mod bkci;
@@ -34,6 +35,7 @@ pub mod line;
 #[cfg(feature = "live")]
 pub mod live;
 pub mod lock_store;
+pub mod long_poll;
 pub mod queue;
 pub mod random;
 pub mod retry;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{Policy, Timer};
 use super::span::Span;
-use super::{Admission, Attempt, Decision, Outcome, RetryPolicy};
+use super::{Admission, Decision, Outcome, RetryPolicy, Tries};
 use crate::clock::Clock;
 use crate::http::TransportError;
 use crate::random::Random;
@@ -112,27 +112,23 @@ impl Caller {
     where
         F: Future<Output = Result<T, Tried>>,
     {
-        let began = clock.mono();
+        let mut tries = Tries::new(&mut *self.policy, clock.mono());
         let mut last = None;
         for number in 1u32.. {
-            self.policy.passes(clock.mono());
-            match self.policy.admit(number, random) {
+            match tries.admit(clock.mono(), random) {
                 Admission::Send => {}
                 Admission::After(wait) => clock.sleep(wait).await,
-                Admission::Refuse => return Err(GaveUp { last, attempts: number - 1 }),
+                Admission::Refuse => return Err(GaveUp { last, attempts: tries.made() }),
             }
-            let tried = match self.hedged(clock, number, &mut attempt).await {
+            let tried = match hedged(self.hedge, clock, || attempt(number)).await {
                 Ok(value) => {
-                    self.policy.passes(clock.mono());
-                    self.policy.succeeded(number);
+                    tries.succeeded(clock.mono());
                     return Ok(Ended { value, attempts: number });
                 }
                 Err(tried) => tried,
             };
-            let now = clock.mono();
-            self.policy.passes(now);
-            let seen = Attempt { number, outcome: tried.outcome(), elapsed: now.since(began) };
-            match self.policy.decide(&seen, random) {
+            let (_, next) = tries.failed(tried.outcome(), clock.mono(), random);
+            match next {
                 Decision::Retry(wait) => self.timer.sleep(clock, wait).await,
                 Decision::GiveUp => return Err(GaveUp { last: Some(tried), attempts: number }),
             }
@@ -140,21 +136,22 @@ impl Caller {
         }
         unreachable!("four thousand million attempts")
     }
+}
 
-    async fn hedged<T, F>(&self, clock: &dyn Clock, number: u32, attempt: &mut impl FnMut(u32) -> F) -> Result<T, Tried>
-    where
-        F: Future<Output = Result<T, Tried>>,
-    {
-        let Some(Hedge { after, copies }) = self.hedge else { return attempt(number).await };
-        let mut under_way = FuturesUnordered::from_iter([attempt(number)]);
-        for _ in 1..copies {
-            match future::select(under_way.next(), pin!(clock.sleep(after.0))).await {
-                Either::Left((ended, _)) => return ended.expect("one is under way"),
-                Either::Right(_) => under_way.push(attempt(number)),
-            }
+/// An attempt, with copies of it as they fall due.
+async fn hedged<T, F>(hedge: Option<Hedge>, clock: &dyn Clock, mut send: impl FnMut() -> F) -> Result<T, Tried>
+where
+    F: Future<Output = Result<T, Tried>>,
+{
+    let Some(Hedge { after, copies }) = hedge else { return send().await };
+    let mut under_way = FuturesUnordered::from_iter([send()]);
+    for _ in 1..copies {
+        match future::select(under_way.next(), pin!(clock.sleep(after.0))).await {
+            Either::Left((ended, _)) => return ended.expect("one is under way"),
+            Either::Right(_) => under_way.push(send()),
         }
-        under_way.next().await.expect("one is under way")
     }
+    under_way.next().await.expect("one is under way")
 }
 
 /// How often a timer on the wall clock looks at it.

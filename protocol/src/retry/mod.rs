@@ -29,6 +29,7 @@ mod span;
 pub mod throttle;
 #[cfg(feature = "tower-retry")]
 pub mod tower_retry;
+mod tries;
 pub mod wait;
 
 use std::fmt;
@@ -53,6 +54,7 @@ pub use self::sending::{Sent, send};
 pub use self::span::Span;
 #[cfg(feature = "tower-retry")]
 pub use self::tower_retry::Tower;
+pub use self::tries::Tries;
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +142,28 @@ pub trait RetryPolicy: Send + Sync {
     /// How many attempts and retries were refused so far for want of budget.
     fn refused(&self) -> u64 {
         0
+    }
+}
+
+impl<P: RetryPolicy + ?Sized> RetryPolicy for &mut P {
+    fn decide(&mut self, attempt: &Attempt<'_>, random: &mut Random) -> Decision {
+        (**self).decide(attempt, random)
+    }
+
+    fn succeeded(&mut self, attempts: u32) {
+        (**self).succeeded(attempts);
+    }
+
+    fn admit(&mut self, number: u32, random: &mut Random) -> Admission {
+        (**self).admit(number, random)
+    }
+
+    fn passes(&mut self, now: Mono) {
+        (**self).passes(now);
+    }
+
+    fn refused(&self) -> u64 {
+        (**self).refused()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Attempt, Decision, Outcome, RetryPolicy};
+use super::{Attempt, Decision, Outcome, RetryPolicy, Tries};
 use crate::clock::Mono;
 use crate::line::Line;
 
@@ -32,30 +32,25 @@ pub async fn send<T, F>(
 where
     F: Future<Output = T>,
 {
-    let began = line.mono();
-    let mut attempts = 0;
+    let mut tries = Tries::new(policy, line.mono());
     loop {
-        attempts += 1;
         let at = line.mono();
         let last = attempt().await;
         let now = line.mono();
-        policy.passes(now);
-        let elapsed = now.since(began);
-        let decision = match outcome(&last, line.clock.wall()) {
+        let next = match outcome(&last, line.clock.wall()) {
             Some(outcome) => {
-                let failed = Attempt { number: attempts, outcome, elapsed };
-                let decision = line.random.with(|random| policy.decide(&failed, random));
-                tell(&failed, decision);
-                decision
+                let (failed, next) = line.random.with(|random| tries.failed(outcome, now, random));
+                tell(&failed, next);
+                next
             }
             None => {
-                policy.succeeded(attempts);
+                tries.succeeded(now);
                 Decision::GiveUp
             }
         };
-        match decision {
+        match next {
             Decision::Retry(wait) => line.clock.sleep(wait).await,
-            Decision::GiveUp => return Sent { last, at, attempts },
+            Decision::GiveUp => return Sent { last, at, attempts: tries.made() },
         }
     }
 }

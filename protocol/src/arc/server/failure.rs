@@ -1,10 +1,11 @@
 //! What can be wrong with a call, and how the service says so.
 
-use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde::Serialize;
 
+use crate::answers;
+pub(super) use crate::answers::bare;
 use crate::arc::wire::{ApiError, Exception, exception};
 use crate::call::BadBody;
 
@@ -83,17 +84,5 @@ pub(super) fn answer(part: Part, result: Result<Response, Failure>) -> Response 
 
 /// An answer with a JSON body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("wire types are plain JSON");
-    let mut answer = Response::new(Body::from(bytes));
-    *answer.status_mut() = status;
-    let kind = HeaderValue::from_static("application/json; charset=utf-8; api-version=6.0-preview.1");
-    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-    answer
-}
-
-/// An answer without a body.
-pub(super) fn bare(status: StatusCode) -> Response {
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = status;
-    answer
+    answers::json(status, "application/json; charset=utf-8; api-version=6.0-preview.1", body)
 }

@@ -11,14 +11,15 @@ use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
+use super::Server;
 use super::failure::{Failure, Part, answer, json as reply};
 use super::state::{State, Subject};
-use super::{Server, path_of};
 use crate::arc::wire::{API, AdminConnection, AdminRequest, REMOTE_AUTH, RUNNER_REGISTRATION, RegistrationToken};
 use crate::call::{BadBody, Call};
 use crate::deadlines::after;
 use crate::effect::OnEffect;
 use crate::facts::Fact;
+use crate::http::path_of;
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
     // The API is at the root of the host, wherever the organisation's address is.

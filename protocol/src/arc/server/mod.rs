@@ -23,14 +23,12 @@ mod state;
 mod tests;
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
 use event_listener::Event;
-use futures_util::future;
 use jiff::Timestamp;
 
 pub use parameters::{Addresses, Assignment, Parameters, Policy, RefreshAnswer, SecondDelete};
@@ -39,7 +37,8 @@ use self::failure::{Failure, Part, answer};
 use self::state::{Envelope, State, Subject};
 use crate::arc::wire::ScaleSet;
 use crate::call::Limits;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::deadlines::span_until;
 use crate::effect::OnEffect;
 use crate::facts::{Job, Ledger, Outcome};
 use crate::queue::Redelivery;
@@ -102,10 +101,7 @@ impl Server {
                 state.watched = state.next_end();
                 state.watched.map(|end| span_until(end, now))
             });
-            match wait {
-                None => earlier.await,
-                Some(wait) => drop(future::select(earlier, pin!(self.0.clock.sleep(wait))).await),
-            }
+            clock::sleep_or(&*self.0.clock, earlier, wait).await;
         }
     }
 
@@ -258,18 +254,4 @@ async fn no_method(uri: http::Uri) -> Response {
     let mut refused = answer(Part::Service, Err(Failure::NoRoute(uri.path().to_owned())));
     *refused.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
     refused
-}
-
-/// The shortest wait: a sleep that rounds to nothing would spin.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-
-/// How long to sleep from `now` until `end`.
-fn span_until(end: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_until(end)).unwrap_or_default().max(SHORTEST_WAIT)
-}
-
-/// The path of a base URL, without a slash at its end.
-fn path_of(url: &str) -> String {
-    let uri: Option<http::Uri> = url.parse().ok();
-    uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }

@@ -1,29 +1,22 @@
 //! The message queue of a scale set: polls, acknowledgements, acquisitions.
 
-use std::pin::pin;
 use std::time::Duration;
 
-use event_listener::EventListener;
-use futures_util::future;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::Server;
 use super::failure::Failure;
 use super::jobs::message_name;
 use super::state::{Envelope, JobNumber, News, Phase, RequestId, ScaleSet, SetId, State, Subject};
-use super::{SHORTEST_WAIT, Server};
 use crate::arc::server::parameters::{Assignment, SecondDelete};
 use crate::arc::wire::{JOB_MESSAGES, JobMessage, Listed, MAX_CAPACITY, Message, RunnerFields, Statistics};
 use crate::call::Call;
 use crate::deadlines::after;
 use crate::effect::OnEffect;
 use crate::facts::{Fact, Outcome};
+use crate::long_poll::{self, Look};
 use crate::queue::Redelivery;
-
-enum Step {
-    Message(Message),
-    Wait(EventListener),
-}
 
 impl Server {
     /// The next message for the session that calls; `None` when there was none for as long as polls are held.
@@ -35,29 +28,19 @@ impl Server {
             state.sets.get_mut(&set).ok_or(Failure::Unauthorized)?.capacity = capacity;
             Ok::<_, Failure>((set, session))
         })?;
-        let (clock, hold) = (&self.0.clock, self.0.parameters.poll_hold);
-        let began = clock.mono();
-        loop {
-            let step = self.with(|state, now| {
-                // Listening begins before looking, so that nothing is missed in between.
+        let look = || {
+            self.with(|state, now| {
                 let woken = state.sets.get(&set).ok_or(Failure::Unauthorized)?.wake.listen();
                 if state.sessions.get(&session).is_none() {
                     return Err(Failure::Unauthorized);
                 }
                 state.announce(set, now);
-                Ok(state.deliver(set, cursor, now).map_or(Step::Wait(woken), Step::Message))
-            })?;
-            let left = hold.saturating_sub(clock.mono().since(began));
-            match step {
-                Step::Message(message) => return Ok(Some(message)),
-                Step::Wait(_) if left.is_zero() => {
-                    return self.with(|state, now| state.touch(session, now).map(|()| None));
-                }
-                Step::Wait(woken) => {
-                    let sleep = clock.sleep(left.max(SHORTEST_WAIT));
-                    future::select(woken, pin!(sleep)).await;
-                }
-            }
+                Ok(state.deliver(set, cursor, now).map_or(Look::Nothing { woken, again: None }, Look::Found))
+            })
+        };
+        match long_poll::held(&*self.0.clock, self.0.parameters.poll_hold, look).await? {
+            Some(message) => Ok(Some(message)),
+            None => self.with(|state, now| state.touch(session, now).map(|()| None)),
         }
     }
 }

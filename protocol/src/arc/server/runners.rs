@@ -8,11 +8,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 
+use super::Server;
 use super::failure::{Failure, Part, answer, bare, json};
 use super::state::{Runner, RunnerId, SetId, State};
-use super::{Server, path_of};
 use crate::arc::wire::{AGENTS, JitConfig, JitRequest, Listed, RunnerReference, SCALE_SETS};
 use crate::call::{BadBody, Call};
+use crate::http::path_of;
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
     let base = path_of(&server.0.parameters.addresses.service);

@@ -7,11 +7,12 @@ use axum::routing::{delete, get, patch, post};
 use http::StatusCode;
 use jiff::Timestamp;
 
+use super::Server;
 use super::failure::{Failure, Part, answer, bare, json};
 use super::state::{SetId, State};
-use super::{Server, path_of};
 use crate::arc::wire::{IDEMPOTENCY_KEY, Listed, RUNNER_GROUPS, RunnerGroup, SCALE_SETS, ScaleSet, Session};
 use crate::call::Call;
+use crate::http::path_of;
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
     let base = path_of(&server.0.parameters.addresses.service);

@@ -12,10 +12,11 @@ use super::{LATEST_VERSION, Parameters, ProgressiveBackoff};
 use crate::azure::wire::{
     CONNECTION_DATA_PATH, CUSTOMER_INTELLIGENCE, CustomerIntelligenceEvent, FEATURE_FLAGS, FeatureFlag, PACKAGES, flag,
 };
-use crate::distributed_task::server::call::{Call, bare, ok, receipted};
+use crate::distributed_task::server::call::{Call, bare, ok, read, receipted};
 use crate::distributed_task::server::failure::Failure;
-use crate::distributed_task::server::{Server, answer, discovery, path_of};
+use crate::distributed_task::server::{Server, answer, discovery};
 use crate::facts::Fact;
+use crate::http::path_of;
 
 pub(super) fn routes(parameters: &Arc<Parameters>) -> Router<Server> {
     let (tenant, location) = (path_of(&parameters.tasks.addresses.tenant), path_of(&parameters.location));
@@ -49,7 +50,7 @@ async fn feature_flag(Store(server): Store<Server>, call: Call, parameters: Arc<
 
 /// Events are read and forgotten.
 async fn events(Store(server): Store<Server>, call: Call) -> Response {
-    let read = server.authenticate(&call).and_then(|()| call.json::<Vec<CustomerIntelligenceEvent>>("events"));
+    let read = server.authenticate(&call).and_then(|()| read::<Vec<CustomerIntelligenceEvent>>(&call, "events"));
     answer(server.vss(), read.map(|_| bare(StatusCode::NO_CONTENT)))
 }
 

@@ -46,6 +46,13 @@ pub enum CallFailure {
     },
 }
 
+impl CallFailure {
+    /// Did the server judge the call?
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
 /// The server, as an agent or a worker reaches it.
 #[derive(Clone)]
 pub(super) struct Gateway {

@@ -9,6 +9,7 @@ use super::retries;
 use super::worker::Process;
 use crate::bkci::choices::{WorkerAttempt, WorkerFence};
 use crate::bkci::wire::{Answer, HeartBeatInfo, code, path};
+use crate::retry;
 
 /// Before the first heartbeat.
 pub const FIRST_HEARTBEAT: Duration = Duration::from_secs(10);
@@ -16,9 +17,6 @@ pub const FIRST_HEARTBEAT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 /// So many failures in a row end the worker.
 pub const HEARTBEAT_FAILURES: u32 = 12;
-/// How often one heartbeat is tried, and how long the waits are.
-const BEAT_TRIES: u32 = 100;
-const BEAT_PAUSE: Duration = Duration::from_secs(5);
 
 /// The repaired design: so long after the last heartbeat that was answered the worker ends. The server's lease is
 /// 10 min; what is left is for clocks that are slow by a quarter.
@@ -55,13 +53,8 @@ impl Process {
     }
 
     async fn beat_with_retries(&self) -> Result<HeartBeatInfo, CallFailure> {
-        for _ in 1..BEAT_TRIES {
-            match self.beat(retries::WORKER_TIMEOUT).await {
-                Err(CallFailure::Transport(_)) => self.line().clock.sleep(BEAT_PAUSE).await,
-                done => return done,
-            }
-        }
-        self.beat(retries::WORKER_TIMEOUT).await
+        let attempt = || self.beat(retries::WORKER_TIMEOUT);
+        retry::send(self.line(), &mut retries::Beats, attempt, retries::unanswered, |_, _| ()).await.last
     }
 
     async fn beat_under_lease(&self) {

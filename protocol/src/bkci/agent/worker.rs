@@ -18,6 +18,7 @@ use crate::clock::Mono;
 use crate::disk::Disk;
 use crate::facts::Outcome;
 use crate::line::{Line, SharedRandom};
+use crate::retry;
 use crate::signal::Watch;
 use crate::supervise::Shutdown;
 use crate::workers::Work;
@@ -173,36 +174,31 @@ impl Process {
         tries: u32,
     ) -> Result<RawAnswer, CallFailure> {
         let mut failed = 0;
-        loop {
-            let sent_at = self.line().mono();
+        let attempt = || {
             let path = format!("{path}?retryCount={failed}");
-            let failure = match self.call(method.clone(), &path, body).await.and_then(answered) {
-                Ok(answer) => {
-                    self.started_at.change(|at| *at = (*at).max(sent_at));
-                    return Ok(answer);
-                }
-                Err(failure @ CallFailure::Refused { .. }) => return Err(failure),
-                Err(failure) => failure,
-            };
             failed += 1;
-            if failed == tries {
-                return Err(failure);
+            let method = method.clone();
+            async move {
+                let answer = self.call(method, &path, body).await.and_then(answered);
+                if let Some(failure) = answer.as_ref().err().filter(|failure| !failure.is_refusal()) {
+                    tracing::warn!("{path} failed: {failure}");
+                }
+                answer
             }
-            tracing::warn!("{path} failed: {failure}");
-            self.line().clock.sleep(retries::pause_after(failed - 1)).await;
+        };
+        let mut policy = retries::Outer { tries };
+        let sent = retry::send(self.line(), &mut policy, attempt, retries::unanswered, |_, _| ()).await;
+        if sent.last.is_ok() {
+            self.started_at.change(|at| *at = (*at).max(sent.at));
         }
+        sent.last
     }
 
+    /// One call, which the HTTP client itself may send several times.
     async fn call(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<RawAnswer, CallFailure> {
-        let mut sent = 0;
-        loop {
-            let outcome = self.call_once(method.clone(), path, body, WORKER_TIMEOUT).await;
-            sent += 1;
-            match retries::inner(&method, sent, &outcome) {
-                Some(pause) => self.line().clock.sleep(pause).await,
-                None => return outcome,
-            }
-        }
+        let attempt = || self.call_once(method.clone(), path, body, WORKER_TIMEOUT);
+        let mut policy = retries::Inner { method: method.clone() };
+        retry::send(self.line(), &mut policy, attempt, retries::by_status, |_, _| ()).await.last
     }
 
     pub(super) async fn call_once(

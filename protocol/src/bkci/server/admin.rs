@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, json};
 use super::pipeline::{BuildSpec, JobSpec, Phase, Place};
-use super::routes::Call;
+use super::routes::header as required;
 use super::{Refusal, Server};
+use crate::call::Call;
 
 /// Where it is.
 const BUILDS: &str = "/squall/admin/jobs";
@@ -63,7 +64,7 @@ impl Server {
     }
 
     fn administer(&self, call: &Call) -> Result<(), Failure> {
-        let bearer = call.header(header::AUTHORIZATION.as_str())?;
+        let bearer = required(call, header::AUTHORIZATION.as_str())?;
         let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
         let right = self.0.admin_token.as_deref() == Some(token);
         if right { Ok(()) } else { Err(Failure::Unauthorized) }

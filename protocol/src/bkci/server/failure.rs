@@ -1,13 +1,15 @@
 //! Why a call is refused, and how the server says so: its mappers of exceptions turn each into status and a body of
 //! `status`, `message` and `data`.
 
-use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::Trouble;
+use super::routes::BODY_LIMIT;
+use crate::answers;
 use crate::bkci::wire::{Answer, code};
+use crate::call::BadBody;
 
 /// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +18,8 @@ pub(super) enum Failure {
     ParamBlank(&'static str),
     #[error("Invalid request parameters: {0}")]
     Json(String),
-    #[error("Request body is larger than {0} bytes")]
-    TooLarge(usize),
+    #[error("Request body is larger than {BODY_LIMIT} bytes")]
+    TooLarge,
     #[error("Request body ended early")]
     CutShort,
     #[error("Agent is not permitted: {0}")]
@@ -42,13 +44,23 @@ pub(super) enum Failure {
     Lost,
 }
 
+impl From<BadBody> for Failure {
+    fn from(body: BadBody) -> Self {
+        match body {
+            BadBody::TooLarge => Self::TooLarge,
+            BadBody::CutShort => Self::CutShort,
+            BadBody::Missing | BadBody::NotJson(_) | BadBody::WrongShape(_) => Self::Json(body.to_string()),
+        }
+    }
+}
+
 impl Failure {
     /// The HTTP status and the number of the error.
     fn numbers(&self) -> (StatusCode, i64) {
         let plain = |status: StatusCode| (status, i64::from(status.as_u16()));
         match self {
             Self::ParamBlank(_) | Self::Json(_) | Self::CutShort => plain(StatusCode::BAD_REQUEST),
-            Self::TooLarge(_) => plain(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE),
             Self::Forbidden(_) => plain(StatusCode::FORBIDDEN),
             Self::BuildNotFound | Self::NoRoute => plain(StatusCode::NOT_FOUND),
             Self::NoMethod => plain(StatusCode::METHOD_NOT_ALLOWED),
@@ -69,8 +81,5 @@ impl Failure {
 
 /// An answer with a JSON body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let mut answer = Response::new(Body::from(serde_json::to_vec(body).expect("wire types are plain JSON")));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    answers::json(status, "application/json", body)
 }

@@ -29,7 +29,6 @@ mod worker_api;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +47,8 @@ use self::redis::{Redis, RedisDown};
 use self::state::{AgentRecord, State};
 use super::choices::{Choices, Release};
 use super::wire::AgentStatus;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::deadlines::span_until;
 use crate::effect::OnEffect;
 use crate::facts::Ledger;
 use crate::random::Random;
@@ -56,8 +56,6 @@ use crate::signal::{Tasks, Watch};
 
 /// What a round trip to the database takes as a rule.
 const DATABASE_ROUND_TRIP: Duration = Duration::from_millis(10);
-/// The shortest wait: a sleep that rounds to nothing would spin.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What the server is made of.
 pub struct Parts {
@@ -198,8 +196,7 @@ impl Server {
                     let server = self.clone();
                     tasks.add(async move { server.handle_delivered(number, event).await });
                 }
-                Either::Right(None) => earlier.await,
-                Either::Right(Some(wait)) => drop(future::select(earlier, pin!(self.0.clock.sleep(wait))).await),
+                Either::Right(wait) => clock::sleep_or(&*self.0.clock, earlier, wait).await,
             }
         }
     }
@@ -278,9 +275,4 @@ impl Server {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// How long to sleep from `now` until `end`.
-fn span_until(end: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_until(end)).unwrap_or_default().max(SHORTEST_WAIT)
 }

@@ -4,26 +4,26 @@ use std::future::Future;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequest, Request, State as Store};
+use axum::extract::{Request, State as Store};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
-use bytes::Bytes;
 use futures_util::future;
-use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use http::StatusCode;
+use http_body_util::{BodyExt, Collected};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, json};
 use super::later::later;
 use super::pipeline::job_name;
 use super::worker_api::Caller;
 use super::{Server, admin};
+use crate::answers::receipted;
 use crate::bkci::wire::{
-    AgentAnswer, AgentStatus, Answer, AskInfo, BuildInfo, BuildTaskResult, BuildWithStatus, StartInfo, code, header,
-    path,
+    AgentAnswer, AgentStatus, Answer, AskInfo, BuildInfo, BuildTaskResult, BuildWithStatus, StartInfo, code,
+    header as sent, path,
 };
+use crate::call::{Call, Limits};
 use crate::facts::Fact;
 use crate::http::Receipt;
 
@@ -72,40 +72,15 @@ async fn pass_proxy(Store(server): Store<Server>, request: Request, next: Next) 
     next.run(copy()).await
 }
 
-/// A call that has arrived as a whole.
-pub(super) struct Call {
-    headers: HeaderMap,
-    query: Vec<(String, String)>,
-    /// Looked at only when it is known who calls.
-    body: Result<Bytes, Failure>,
-}
-
-impl FromRequest<Server> for Call {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request(request: Request, _: &Server) -> Result<Self, Self::Rejection> {
-        let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, BODY_LIMIT).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLarge(BODY_LIMIT)),
-            Err(_) => Err(Failure::CutShort),
-        };
-        let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-        Ok(Self { headers: parts.headers, query, body })
+impl Limits for Server {
+    fn body_limit(&self) -> usize {
+        BODY_LIMIT
     }
 }
 
-impl Call {
-    /// A header that is there and says something.
-    pub(super) fn header(&self, name: &'static str) -> Result<&str, Failure> {
-        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
-        value.filter(|value| !value.is_empty()).ok_or(Failure::ParamBlank(name))
-    }
-
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        let body = self.body.as_ref().map_err(Failure::clone)?;
-        serde_json::from_slice(body).map_err(|error| Failure::Json(error.to_string()))
-    }
+/// A header that is there and says something.
+pub(super) fn header<'a>(call: &'a Call, name: &'static str) -> Result<&'a str, Failure> {
+    call.header(name).filter(|value| !value.is_empty()).ok_or(Failure::ParamBlank(name))
 }
 
 /// Who calls, as far as an agent's key tells.
@@ -116,9 +91,9 @@ enum Agent {
 }
 
 fn agent(server: &Server, call: &Call) -> Result<Agent, Failure> {
-    let project = call.header(header::PROJECT_ID)?;
-    let id = call.header(header::AGENT_ID)?;
-    let secret = call.header(header::SECRET_KEY)?;
+    let project = header(call, sent::PROJECT_ID)?;
+    let id = header(call, sent::AGENT_ID)?;
+    let secret = header(call, sent::SECRET_KEY)?;
     server.with(|state, _| match state.agents.get(id) {
         None => Ok(Agent::Deleted),
         Some(agent) if agent.secret != secret => Err(Failure::Forbidden("the secret key does not match")),
@@ -137,20 +112,19 @@ fn known(server: &Server, call: &Call) -> Result<String, Failure> {
 /// A worker, and the job that it has a key for.
 fn caller(server: &Server, call: &Call) -> Result<Caller, Failure> {
     let agent = known(server, call)?;
-    let build = call.header(header::BUILD_ID)?.to_owned();
-    let seq = call.header(header::VM_SEQ_ID)?.parse().map_err(|_| Failure::BuildNotFound)?;
+    let build = header(call, sent::BUILD_ID)?.to_owned();
+    let seq = header(call, sent::VM_SEQ_ID)?.parse().map_err(|_| Failure::BuildNotFound)?;
     let job = (build, seq);
     if !server.with(|state, _| state.credentials.contains(&(job.clone(), agent.clone()))) {
         return Err(Failure::Forbidden("no such build was given to it"));
     }
-    let retry_count = call.query.iter().find(|(name, _)| name == "retryCount");
     Ok(Caller {
         agent,
-        project: call.header(header::PROJECT_ID)?.to_owned(),
+        project: header(call, sent::PROJECT_ID)?.to_owned(),
         job,
-        execute_count: call.header(header::EXECUTE_COUNT).ok().and_then(|count| count.parse().ok()),
-        worker: call.header(header::WORKER_ID).ok().map(str::to_owned),
-        retry_count: retry_count.and_then(|(_, count)| count.parse().ok()).unwrap_or(0),
+        execute_count: header(call, sent::EXECUTE_COUNT).ok().and_then(|count| count.parse().ok()),
+        worker: header(call, sent::WORKER_ID).ok().map(str::to_owned),
+        retry_count: call.query("retryCount").and_then(|count| count.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -158,13 +132,6 @@ fn answer<T: Serialize>(result: Result<T, Failure>) -> Response {
     match result {
         Ok(data) => json(StatusCode::OK, &Answer { status: code::OK, message: None, data: Some(data) }),
         Err(failure) => failure.answer(),
-    }
-}
-
-fn receipted(answer: Response, receipt: Option<Receipt>) -> Response {
-    match receipt {
-        Some(receipt) => receipt.on(answer),
-        None => answer,
     }
 }
 

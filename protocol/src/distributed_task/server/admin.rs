@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::routing::{delete, get};
 use http::StatusCode;
 
-use super::call::{Call, bare, json, ok};
+use super::call::{Call, bare, json, ok, read};
 use super::failure::Failure;
 use super::parameters::JobSpec;
 use super::{Server, answer};
@@ -27,7 +27,7 @@ pub(super) fn routes(server: &Server) -> Router<Server> {
 impl Server {
     /// Does the call carry the token of the administration?
     pub(super) fn is_admin(&self, call: &Call) -> bool {
-        self.parameters().admin_token.as_deref().is_some_and(|token| call.bearer() == Some(token))
+        self.parameters().admin_token.as_deref().is_some_and(|token| call.authorization("bearer") == Some(token))
     }
 
     fn administer(&self, call: &Call) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ async fn snapshot(Store(server): Store<Server>, call: Call) -> Response {
 
 async fn queue(Store(server): Store<Server>, call: Call) -> Response {
     let queued = server.administer(&call).and_then(|()| {
-        let spec: JobSpec = call.json("job")?;
+        let spec: JobSpec = read(&call, "job")?;
         match spec.name.is_empty() {
             true => Err(Failure::Missing("name")),
             false => Ok(server.queue_job(spec)),

@@ -11,15 +11,16 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use rand::RngCore;
 
-use super::call::{Call, json, ok};
+use super::Server;
+use super::call::{Call, form, json, ok};
 use super::failure::Failure;
 use super::parameters::Denial;
 use super::state::{AgentId, State, Subject};
-use super::{Server, path_of};
 use crate::distributed_task::wire::{
     ASSERTION_TYPE, GRANT_TYPE, SKEW_MARKER, TokenError, TokenRequest, TokenResponse, token_error,
 };
 use crate::effect::OnEffect;
+use crate::http::path_of;
 use crate::jwt::{self, Refused};
 
 /// What the service says of a registration that is gone, and of one that it cannot find for a while
@@ -32,7 +33,7 @@ pub(super) fn routes(server: &Server) -> Router<Server> {
 }
 
 async fn token(Store(server): Store<Server>, call: Call) -> Response {
-    let asked = match call.form::<TokenRequest>() {
+    let asked = match form::<TokenRequest>(&call) {
         Ok(asked) => asked,
         Err(failure) => {
             let status =
@@ -88,7 +89,7 @@ impl State {
 
     /// Whom a call speaks for.
     pub(super) fn caller(&self, call: &Call, now: Timestamp) -> Result<Subject, Failure> {
-        let token = call.bearer().ok_or(Failure::Unauthorized)?;
+        let token = call.authorization("bearer").ok_or(Failure::Unauthorized)?;
         self.tokens.subject(token, now).cloned().map_err(|_| Failure::Unauthorized)
     }
 

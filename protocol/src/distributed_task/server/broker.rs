@@ -6,13 +6,14 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
 
-use super::call::{Call, bare, ok, receipted};
+use super::call::{Call, bare, ok, read, receipted};
 use super::failure::Part;
 use super::parameters::Flow;
 use super::poll::{answered, session};
-use super::{Server, answer, path_of};
+use super::{Server, answer};
 use crate::distributed_task::wire::v2::{AcknowledgeRequest, broker};
 use crate::distributed_task::wire::{IDEMPOTENCY_KEY, TaskAgentSession};
+use crate::http::path_of;
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
     let base = path_of(&server.parameters().addresses.broker);
@@ -26,7 +27,7 @@ pub(super) fn routes(server: &Server) -> Router<Server> {
 async fn create_session(Store(server): Store<Server>, call: Call) -> Response {
     let opened = server.with(|state, now| {
         let id = state.calling_agent(&call, now)?;
-        let asked: TaskAgentSession = call.json("session")?;
+        let asked: TaskAgentSession = read(&call, "session")?;
         let key = call.header(IDEMPOTENCY_KEY).map(Into::into);
         state.open_session(id, asked, key, Flow::V2, now)
     });
@@ -51,7 +52,7 @@ async fn acknowledge(Store(server): Store<Server>, call: Call) -> Response {
     let confirmed = server.with(|state, now| {
         let id = state.calling_agent(&call, now)?;
         state.refresh(id, session(&call)?, now)?;
-        let sent: AcknowledgeRequest = call.json("request")?;
+        let sent: AcknowledgeRequest = read(&call, "request")?;
         Ok(match state.confirm(id, &sent.runner_request_id) {
             Ok(()) => bare(StatusCode::OK),
             Err(lost) => receipted(lost.answer(Part::Broker), state.assignment_lost(id, now)),

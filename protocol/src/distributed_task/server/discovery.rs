@@ -7,13 +7,14 @@ use axum::routing::{get, options};
 use http::{Method, Uri};
 use uuid::{Uuid, uuid};
 
+use super::Server;
 use super::call::ok;
 use super::failure::Failure;
-use super::{Server, path_of};
 use crate::distributed_task::wire::{
     ConnectionData, Identity, LOCATIONS, Location, LocationServiceData, ResourceLocation, ResourceLocations,
     ServiceDefinition,
 };
+use crate::http::path_of;
 
 /// Names the server among its like.
 const INSTANCE: Uuid = uuid!("5a0c6e1e-3a4e-4d5b-9b53-6b5a3d1c7f10");

@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::call::json;
+use crate::call::BadBody;
 use crate::distributed_task::wire::v2::{BrokerError, BrokerErrorKind, RunServiceError};
 use crate::distributed_task::wire::{Dialect, Exception, ServiceError};
 
@@ -76,6 +77,17 @@ pub(crate) enum Part {
 }
 
 impl Failure {
+    /// What is wrong with a body that is called `what` where it is missing.
+    pub(super) fn of_body(bad: BadBody, what: &'static str) -> Self {
+        match bad {
+            BadBody::TooLarge => Self::TooLarge,
+            BadBody::CutShort => Self::BodyCutShort,
+            BadBody::Missing => Self::Missing(what),
+            BadBody::NotJson(why) => Self::NotJson(why),
+            BadBody::WrongShape(why) => Self::WrongShape(why),
+        }
+    }
+
     /// The answer of `part`.
     pub(crate) fn answer(&self, part: Part) -> Response {
         let exception = self.exception();

@@ -30,13 +30,11 @@ mod tests;
 mod v1;
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use event_listener::Event;
-use futures_util::future;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -48,9 +46,11 @@ pub use parameters::{
 pub use snapshot::{AgentSnapshot, JobSnapshot, Snapshot};
 
 use self::authorization::Denied;
+use self::call::Call;
 use self::failure::{Failure, Part};
 use self::state::{Overlooked, State, Subject};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::deadlines::span_until;
 use crate::effect::OnEffect;
 use crate::facts::{self, Ledger};
 use crate::random::Random;
@@ -121,10 +121,7 @@ impl Server {
                 state.watched = state.next_end();
                 state.watched.map(|end| span_until(end, now))
             });
-            match wait {
-                None => earlier.await,
-                Some(wait) => drop(future::select(earlier, pin!(self.0.clock.sleep(wait))).await),
-            }
+            clock::sleep_or(&*self.0.clock, earlier, wait).await;
         }
     }
 
@@ -259,12 +256,12 @@ impl Server {
     ///
     /// # Errors
     /// [`Failure::Unauthorized`].
-    pub(crate) fn authenticate(&self, call: &call::Call) -> Result<(), Failure> {
+    pub(crate) fn authenticate(&self, call: &Call) -> Result<(), Failure> {
         self.with(|state, now| state.caller(call, now).map(drop))
     }
 
     /// The attempt of a job for which somebody calls, if his token is that of one.
-    pub(crate) fn attempt_of(&self, call: &call::Call) -> Option<(facts::Job, u32)> {
+    pub(crate) fn attempt_of(&self, call: &Call) -> Option<(facts::Job, u32)> {
         self.with(|state, now| match state.caller(call, now) {
             Ok(Subject::Attempt(number, attempt)) => state.jobs.get(&number).map(|job| (job.name.clone(), attempt)),
             _ => None,
@@ -296,20 +293,6 @@ impl Server {
     pub(crate) fn vss(&self) -> Part {
         Part::Vss(self.0.parameters.dialect)
     }
-}
-
-/// The shortest wait: a sleep that rounds to nothing would spin.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-
-/// How long to sleep from `now` until `end`.
-fn span_until(end: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_until(end)).unwrap_or_default().max(SHORTEST_WAIT)
-}
-
-/// The path of a base URL, without a slash at its end.
-pub(crate) fn path_of(url: &str) -> String {
-    let uri: Option<http::Uri> = url.parse().ok();
-    uri.map(|uri| uri.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 
 /// The answer of a handler, from its result.

@@ -8,7 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::call::{Call, bare, ok};
+use super::call::{Call, bare, ok, read};
 use super::discovery::{collection, item};
 use super::failure::Failure;
 use super::jobs::Caller;
@@ -53,7 +53,7 @@ impl State {
 async fn raise_event(Store(server): Store<Server>, call: Call) -> Response {
     let raised = server.with(|state, now| {
         let (number, subject) = state.plan(&call, now)?;
-        let sent: JobEvent = call.json("eventData")?;
+        let sent: JobEvent = read(&call, "eventData")?;
         if !sent.name.eq_ignore_ascii_case(event::JOB_COMPLETED) {
             return Ok(());
         }
@@ -75,7 +75,7 @@ async fn raise_event(Store(server): Store<Server>, call: Call) -> Response {
 async fn update_records(Store(server): Store<Server>, call: Call) -> Response {
     let updated = server.with(|state, now| {
         state.plan(&call, now)?;
-        call.json::<WrappedList<TimelineRecord>>("records")
+        read::<WrappedList<TimelineRecord>>(&call, "records")
     });
     answer(server.vss(), updated.map(|records| ok(&WrappedList::from(records.value))))
 }
@@ -83,7 +83,7 @@ async fn update_records(Store(server): Store<Server>, call: Call) -> Response {
 async fn append_feed(Store(server): Store<Server>, call: Call) -> Response {
     let appended = server.with(|state, now| {
         state.plan(&call, now)?;
-        call.json::<FeedLines>("lines")
+        read::<FeedLines>(&call, "lines")
     });
     answer(server.vss(), appended.map(|_| bare(StatusCode::OK)))
 }
@@ -91,7 +91,7 @@ async fn append_feed(Store(server): Store<Server>, call: Call) -> Response {
 async fn create_log(Store(server): Store<Server>, call: Call) -> Response {
     let created = server.with(|state, now| {
         let (number, _) = state.plan(&call, now)?;
-        let log: TaskLog = call.json("log")?;
+        let log: TaskLog = read(&call, "log")?;
         let job = state.jobs.get_mut(&number).ok_or(Failure::AccessDenied("The plan is gone."))?;
         if job.logs == LOGS_OF_A_PLAN {
             return Err(Failure::AccessDenied("The plan has too many logs."));
@@ -105,7 +105,8 @@ async fn create_log(Store(server): Store<Server>, call: Call) -> Response {
 async fn append_log(Store(server): Store<Server>, call: Call) -> Response {
     let appended = server.with(|state, now| {
         let (number, _) = state.plan(&call, now)?;
-        let lines = call.bytes()?.iter().filter(|byte| **byte == b'\n').count();
+        let lines =
+            call.bytes().map_err(|bad| Failure::of_body(bad, "log"))?.iter().filter(|byte| **byte == b'\n').count();
         let id = call.number("logId").ok_or(Failure::OutOfRange("logId"))?;
         if !(1..=state.jobs[&number].logs).contains(&id) {
             return Err(Failure::LogNotFound(id));

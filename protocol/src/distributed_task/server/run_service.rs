@@ -8,14 +8,15 @@ use http::StatusCode;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::call::{Call, bare, ok, receipted};
+use super::call::{Call, bare, ok, read, receipted};
 use super::failure::{Failure, Part};
 use super::jobs::Caller;
 use super::state::{JobNumber, State, Subject, presented};
-use super::{Server, answer, path_of};
+use super::{Server, answer};
 use crate::distributed_task::wire::v2::{
     AcquireJobRequest, CompleteJobRequest, RenewJobRequest, RenewJobResponse, run_service,
 };
+use crate::http::path_of;
 
 pub(super) fn routes(server: &Server) -> Router<Server> {
     let base = path_of(&server.parameters().addresses.run_service);
@@ -29,7 +30,7 @@ pub(super) fn routes(server: &Server) -> Router<Server> {
 async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
     let acquired = server.with(|state, now| {
         let id = state.token_agent(&call, now)?;
-        let sent: AcquireJobRequest = call.json("request")?;
+        let sent: AcquireJobRequest = read(&call, "request")?;
         Ok(match state.acquire(id, &sent.job_message_id, now) {
             Ok((number, job)) => receipted(ok(&job), Some(state.receipt_of_job(number))),
             // A cancelled job (422) leaves its runner where it was (actions/runner#4618).
@@ -43,7 +44,7 @@ async fn acquire(Store(server): Store<Server>, call: Call) -> Response {
 async fn renew(Store(server): Store<Server>, call: Call) -> Response {
     let renewed = server.with(|state, now| {
         let subject = state.caller(&call, now)?;
-        let sent: RenewJobRequest = call.json("request")?;
+        let sent: RenewJobRequest = read(&call, "request")?;
         let number = job(state, sent.plan_id, sent.job_id)?;
         let until = state.renew(number, &caller(subject, sent.lock_token), now)?;
         Ok(receipted(ok(&RenewJobResponse { locked_until: Some(until) }), state.receipt(number)))
@@ -54,7 +55,7 @@ async fn renew(Store(server): Store<Server>, call: Call) -> Response {
 async fn complete(Store(server): Store<Server>, call: Call) -> Response {
     let completed = server.with(|state, now: Timestamp| {
         let subject = state.caller(&call, now)?;
-        let sent: CompleteJobRequest = call.json("request")?;
+        let sent: CompleteJobRequest = read(&call, "request")?;
         let number = job(state, sent.plan_id, sent.job_id)?;
         state.report(number, sent.conclusion, &caller(subject, sent.lock_token), now)
     });

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use uuid::Uuid;
 
-use super::call::{Call, bare, ok, receipted};
+use super::call::{Call, bare, ok, read, receipted};
 use super::discovery::{collection, item};
 use super::failure::Failure;
 use super::jobs::Caller;
@@ -59,7 +59,7 @@ impl State {
 async fn create_session(Store(server): Store<Server>, call: Call) -> Response {
     let opened = server.with(|state, now| {
         let id = state.member(&call, now)?;
-        let asked: TaskAgentSession = call.json("session")?;
+        let asked: TaskAgentSession = read(&call, "session")?;
         if let Some(migration) = state.migration(Flow::V1) {
             return Ok(TaskAgentSession { broker_migration_message: Some(migration), ..asked });
         }
@@ -109,7 +109,7 @@ fn caller(state: &State, call: &Call, now: jiff::Timestamp) -> Result<(JobNumber
     let agent = state.member(call, now)?;
     let number = match call.parameter("requestId") {
         // The request may be named in the body alone.
-        "" => call.json::<TaskAgentJobRequest>("request")?.request_id,
+        "" => read::<TaskAgentJobRequest>(call, "request")?.request_id,
         text => text.parse().map_err(|_| Failure::OutOfRange("requestId"))?,
     };
     let lock = match call.query(LOCK_TOKEN) {
@@ -131,7 +131,7 @@ async fn get_request(Store(server): Store<Server>, call: Call) -> Response {
 async fn patch_request(Store(server): Store<Server>, call: Call) -> Response {
     let changed = server.with(|state, now| {
         let (number, caller) = caller(state, &call, now)?;
-        let sent: TaskAgentJobRequest = call.json("request")?;
+        let sent: TaskAgentJobRequest = read(&call, "request")?;
         match (sent.result, sent.finish_time) {
             (None, None) => {
                 state.renew(number, &caller, now)?;
@@ -226,7 +226,7 @@ async fn update_agent(Store(server): Store<Server>, call: Call) -> Response {
         if addressed(state, &call)? != me {
             return Err(Failure::AccessDenied("The agent is another one."));
         }
-        let sent: TaskAgent = call.json("agent")?;
+        let sent: TaskAgent = read(&call, "agent")?;
         let key = public_key(&sent)?;
         let agent = state.agents.get_mut(&me).ok_or(Failure::AgentNotFound)?;
         if let Some(labels) = sent.labels {
@@ -256,7 +256,7 @@ async fn add_agent(Store(server): Store<Server>, call: Call) -> Response {
             return Err(Failure::Unauthorized);
         }
         let pool = state.pool(&call)?;
-        let sent: TaskAgent = call.json("agent")?;
+        let sent: TaskAgent = read(&call, "agent")?;
         let public_key = public_key(&sent)?.ok_or(Failure::Missing("publicKey"))?;
         if sent.name.is_empty() {
             return Err(Failure::Missing("name"));

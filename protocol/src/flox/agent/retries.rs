@@ -7,16 +7,14 @@ use super::patience::patience;
 use crate::clock::{Clock, Mono};
 use crate::flox::choices::Transfer;
 use crate::random::Random;
-use crate::retry::{Attempt, Decision, Policy, RetryPolicy, presets};
+use crate::retry::{Decision, Policy, RetryPolicy, Tries, presets};
 
 /// The attempts of one call.
 pub(super) struct Retries {
     transfer: Transfer,
-    policy: Box<dyn RetryPolicy>,
+    tries: Tries<Box<dyn RetryPolicy>>,
     /// How many there may be, where that is limited.
     retries: Option<u32>,
-    made: u32,
-    began: Mono,
     clock: Arc<dyn Clock>,
 }
 
@@ -31,7 +29,7 @@ impl Retries {
             Transfer::ToolCache => preset("tool-cache"),
             Transfer::Patient => patience(),
         };
-        Self { transfer, retries: policy.retries, policy: policy.start(), made: 0, began, clock }
+        Self { transfer, retries: policy.retries, tries: Tries::new(policy.start(), began), clock }
     }
 
     /// For what is asked beside it. Versions with tool-cache ask by a plain curl.
@@ -42,7 +40,7 @@ impl Retries {
 
     /// Something got through: what fails from now on is another failure.
     pub(super) fn progress(&mut self) {
-        self.policy.succeeded(self.made);
+        self.tries.progressed();
     }
 
     /// Waits until the next attempt.
@@ -50,10 +48,8 @@ impl Retries {
     /// # Errors
     /// The failure, when there is to be none.
     pub(super) async fn after(&mut self, failure: Failure, random: &mut Random) -> Result<(), Failure> {
-        self.made += 1;
-        let elapsed = self.clock.mono().since(self.began);
-        let attempt = Attempt { number: self.made, outcome: failure.outcome(), elapsed };
-        match self.policy.decide(&attempt, random) {
+        let (attempt, next) = self.tries.failed(failure.outcome(), self.clock.mono(), random);
+        match next {
             Decision::GiveUp => Err(failure),
             Decision::Retry(wait) => {
                 let problem = match self.transfer {
@@ -61,8 +57,8 @@ impl Retries {
                     _ => format!("Problem: {failure}"),
                 };
                 // As curl counts: this one is among those that are left.
-                let left =
-                    self.retries.map(|retries| format!(" {} retries left.", (retries + 1).saturating_sub(self.made)));
+                let left = self.retries.map(|retries| (retries + 1).saturating_sub(attempt.number));
+                let left = left.map(|left| format!(" {left} retries left."));
                 tracing::warn!("{problem}. Will retry in {} seconds.{}", wait.as_secs(), left.unwrap_or_default());
                 self.clock.sleep(wait).await;
                 Ok(())

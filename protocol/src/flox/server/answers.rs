@@ -8,6 +8,8 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+pub(super) use crate::answers::bare;
+use crate::answers::{self, typed};
 use crate::flox::wire::ContentRange;
 
 /// A page for people, as servers have it for errors.
@@ -34,13 +36,7 @@ pub(super) fn json(data: &impl Serialize) -> Response {
 }
 
 pub(super) fn json_with(status: StatusCode, data: &impl Serialize) -> Response {
-    typed(status, "application/json", serde_json::to_vec(data).expect("it is plain data"))
-}
-
-pub(super) fn empty(status: StatusCode) -> Response {
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = status;
-    answer
+    answers::json(status, "application/json", data)
 }
 
 /// A body of a known length.
@@ -60,11 +56,4 @@ pub(super) fn unsatisfiable(size: u64) -> Response {
 pub(super) fn set(answer: &mut Response, name: HeaderName, value: impl Display) {
     let value = HeaderValue::try_from(value.to_string()).expect("it is plain text");
     answer.headers_mut().insert(name, value);
-}
-
-fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
-    let mut answer = Response::new(body.into());
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
 }

@@ -98,7 +98,7 @@ async fn look_up(
         let fits = |entry: &Stored| entry.committed && entry.key == key && entry.version == asked("version");
         entries.iter().position(fits)
     };
-    let Some(id) = asked("keys").split(',').find_map(of_key) else { return answers::empty(StatusCode::NO_CONTENT) };
+    let Some(id) = asked("keys").split(',').find_map(of_key) else { return answers::bare(StatusCode::NO_CONTENT) };
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or(request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
     answers::json(&Entry {
@@ -137,7 +137,7 @@ async fn upload(State(service): State<CacheService>, call: Call) -> Response {
         }
         entry.content.truncate(first as usize);
         entry.content.extend_from_slice(body);
-        answers::empty(StatusCode::NO_CONTENT)
+        answers::bare(StatusCode::NO_CONTENT)
     })
 }
 
@@ -151,7 +151,7 @@ async fn commit(State(service): State<CacheService>, call: Call) -> Response {
             return refusal(StatusCode::BAD_REQUEST, "Cache size does not match.");
         }
         entry.committed = true;
-        answers::empty(StatusCode::NO_CONTENT)
+        answers::bare(StatusCode::NO_CONTENT)
     })
 }
 

@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use super::*;
 use crate::distributed_task::cipher::{Digest, SessionKey};
 use crate::distributed_task::wire::{TaskAgentMessage, TaskAgentSession, from_value};

@@ -1,3 +1,5 @@
+use std::pin::pin;
+
 use super::*;
 use crate::queue::Cursor;
 
