@@ -1,5 +1,6 @@
 //! Seams that tests hold in their hands.
 
 mod files;
+pub mod garbage;
 
 pub use files::Files;

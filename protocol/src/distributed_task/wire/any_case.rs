@@ -2,7 +2,8 @@
 
 use serde::de::value::{MapDeserializer, SeqDeserializer, StringDeserializer};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, Unexpected, VariantAccess,
+    Visitor,
 };
 use serde_json::{Error, Value};
 
@@ -60,8 +61,11 @@ impl<'de> Deserializer<'de> for AnyCase {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let Value::Object(members) = self.0 else {
-            return self.0.deserialize_struct(name, fields, visitor);
+        let members = match self.0 {
+            Value::Object(members) => members,
+            // Read by serde alone it would be the members in their order.
+            Value::Array(_) => return Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            plain => return plain.deserialize_struct(name, fields, visitor),
         };
         // A member that occurs in two spellings counts once; the last one wins, as in .NET.
         let renamed: std::collections::BTreeMap<String, Value> =
@@ -167,6 +171,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_broken_text_are_errors() {
+        assert!(from_slice::<Inner>(b"[3]").unwrap_err().is_data(), "an array is no object");
         assert!(from_slice::<Outer>(b"{\"sessionId\":").unwrap_err().is_eof());
         assert!(from_slice::<Outer>(b"[]").is_err());
         assert!(from_slice::<Outer>(br#"{"sessionId":1,"inner":[]}"#).unwrap_err().is_data());

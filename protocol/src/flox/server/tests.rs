@@ -13,6 +13,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::facts::Forget;
+use crate::fakes::garbage;
 use crate::virtual_clock::{VirtualClock, secs};
 
 /// A file takes 100 s, in pieces of 500 bytes.
@@ -272,12 +273,8 @@ fn content_ranges() -> impl Strategy<Value = String> {
 
 /// Bytes, and JSON of shapes that nothing takes.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
-    let wrong = [
-        "",
-        "null",
-        "7",
+    garbage::bodies(&[
         "[]",
-        "{",
         "{}",
         "{\"key\":7,\"version\":\"v\"}",
         "{\"key\":\"k\",\"version\":\"v\",\"cacheSize\":-1}",
@@ -285,11 +282,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         "{\"size\":\"0\"}",
         "{\"size\":18446744073709551615}",
         "{\"size\":18446744073709551616}",
-    ];
-    prop_oneof![
-        proptest::sample::select(wrong.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
-        prop::collection::vec(any::<u8>(), 0..60),
-    ]
+    ])
 }
 
 proptest! {

@@ -19,6 +19,7 @@ use crate::distributed_task::task_server::Connection;
 use crate::distributed_task::wire::{
     JobEvent, PlanReference, TaskAgentJobRequest, TaskAgentSession, TaskResult, TimelineRecord,
 };
+use crate::fakes::garbage::TEXTS;
 use crate::http::TransportError;
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -100,16 +101,8 @@ fn shapes() -> Vec<Vec<u8>> {
         endless.to_string().into_bytes(),
     ];
     let texts = [
-        "",
-        "null",
-        "7",
-        "true",
-        "\"x\"",
         "[]",
         "{}",
-        "{",
-        "[[[[[[",
-        "<html>",
         r#"{"messageId":"x","messageType":7,"body":{}}"#,
         r#"{"messageId":99999999999999999999,"messageType":"RunnerJobRequest","body":"{}"}"#,
         r#"{"sessionId":7,"ownerName":[]}"#,
@@ -137,7 +130,7 @@ fn shapes() -> Vec<Vec<u8>> {
         r#"{"source":"actions-run-service","statusCode":1}"#,
         r#"{"source":"actions-run-service","statusCode":409,"errorMessage":"taken"}"#,
     ];
-    shapes.extend(texts.map(|text| text.as_bytes().to_vec()));
+    shapes.extend(TEXTS.iter().chain(&texts).map(|text| text.as_bytes().to_vec()));
     shapes
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fakes::garbage;
 
 /// Every route that takes a body or a name. The first has the credential, those from `message` on the queue's token.
 const ROUTES: [(&str, &str); 14] = [
@@ -21,13 +22,7 @@ const ROUTES: [(&str, &str); 14] = [
 ];
 
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
-    let wrong = [
-        "null",
-        "7",
-        "true",
-        "\"x\"",
-        "{",
-        "",
+    garbage::bodies(&[
         "[{}]",
         "{\"name\":7}",
         "{\"ownerName\":[]}",
@@ -35,11 +30,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         "[\"x\"]",
         "{\"runner_event\":\"register\",\"url\":\"\"}",
         "{\"labels\":3}",
-    ];
-    prop_oneof![
-        proptest::sample::select(wrong.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
-        proptest::collection::vec(any::<u8>(), 0..60),
-    ]
+    ])
 }
 
 fn names() -> impl Strategy<Value = String> {
