@@ -276,7 +276,7 @@ choices! {
             from "#4331"
     }
     because "a pod that ends is made again without any pause"
-    from "#4656; autoscalinglistener_controller.go:547-556";
+    from "#4656, #3351; autoscalinglistener_controller.go:547-556";
 
     /// Somebody else changes what the listener's pod is labelled with.
     spec_drift: SpecDrift {
@@ -287,6 +287,17 @@ choices! {
     }
     because "two that disagree about a label delete the listener over and over"
     from "#3533; autoscalingrunnerset_controller.go:372-382";
+
+    /// What runners are made from changes, and the listener is to be replaced.
+    spec_change: SpecChange {
+        /// There is no listener until the set has no runners any more, which is looked at every second. Runners that wait
+        /// for a job stay.
+        upstream WaitsForDrain,
+        /// There is one as soon as the old one has ended.
+        hardened KeepsListening,
+    }
+    because "a set whose spec changes has no listener until its idle runners are gone, which stay"
+    from "#4432; autoscalingrunnerset_controller.go:294-305";
 }
 
 impl Choices {

@@ -120,6 +120,11 @@ impl Cluster {
         }
     }
 
+    /// How many runners a set has.
+    pub fn runners(&self, name: &str) -> usize {
+        self.lock().get(name).map_or(0, |set| set.runners.len())
+    }
+
     fn spec(&self, name: &str) -> Option<RunnerSetSpec> {
         self.lock().get(name).map(|set| set.spec)
     }
@@ -172,7 +177,9 @@ mod tests {
         assert_eq!(patched(&cluster, 2, 1).len(), 2);
         assert_eq!(patched(&cluster, 3, 1), [], "a number that was carried out");
         assert_eq!(patched(&cluster, 3, 2), [Wanted::Create("set-runner-3".into())]);
+        assert_eq!(cluster.runners("set"), 3);
         cluster.gone("set", &"set-runner-3".into());
+        assert_eq!(cluster.runners("set"), 2);
         assert_eq!(patched(&cluster, 3, 0).len(), 1, "0 may be repeated");
     }
 
