@@ -51,8 +51,13 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
     let mut pods = BTreeMap::new();
     for set in &parameters.sets {
         cluster.add_set(&set.name);
-        let runners =
-            Pods { world: world.clone(), server: server.clone(), cluster: cluster.clone(), jobs: jobs.clone() };
+        let runners = Pods {
+            world: world.clone(),
+            server: server.clone(),
+            cluster: cluster.clone(),
+            jobs: jobs.clone(),
+            idle_removal: choices.idle_removal,
+        };
         world.spawn("controller of runners", runners.control(set.name.clone()));
         pods.insert(set.name.clone(), start_listener(world, &server, set, &choices));
     }
