@@ -93,22 +93,23 @@ fn kebab(variant: &str) -> String {
 /// Declares a system's `Choices`: the enum of each field, the struct, and its [`Design`].
 ///
 /// A field has the real project's value (`upstream`) and the repaired one (`hardened`), and may have values of earlier
-/// versions and of other projects (`formerly`). Each value but the repaired one is a bug, with its summary and its reference. Where only some
-/// unknowns of the real server let it show, `if` says which. A type that several systems share is declared once, in a
-/// module that `of` names.
+/// versions and of other projects (`formerly`). Each value but the repaired one is a bug, with its summary and its
+/// reference. A field of which only earlier versions need repair has `upstream` alone, which is then the repaired value,
+/// too. Where only some unknowns of the real server let a bug show, `if` says which. A type that several systems share is
+/// declared once, in a module that `of` names.
 macro_rules! choices {
     (
         system $system:literal;
         $(
             $(#[$about:meta])*
             $field:ident: $type:ident $(of $home:ident)? {
-                $(#[$real:meta])* upstream $upstream:ident,
-                $(#[$repaired:meta])* hardened $hardened:ident $(,)?
+                $(#[$real:meta])* upstream $upstream:ident
+                $(, $(#[$repaired:meta])* hardened $hardened:ident)? $(,)?
                 $(; $(#[$old:meta])* formerly $former:ident
                     because $former_summary:literal from $former_reference:literal
                     $(if $former_condition:literal)?)*
             }
-            because $summary:literal from $reference:literal $(if $condition:literal)?;
+            $(because $summary:literal from $reference:literal $(if $condition:literal)?)?;
         )*
     ) => {
         $($crate::choices::choice_type! {
@@ -116,7 +117,7 @@ macro_rules! choices {
             $(#[$about])*
             pub enum $type {
                 $(#[$real])* $upstream,
-                $(#[$repaired])* $hardened,
+                $($(#[$repaired])* $hardened,)?
                 $($(#[$old])* $former,)*
             }
         })*
@@ -134,7 +135,7 @@ macro_rules! choices {
 
             /// The repaired design.
             pub const fn hardened() -> Self {
-                Self { $($field: $type::$hardened,)* }
+                Self { $($field: $crate::choices::repaired!($type $upstream $($hardened)?),)* }
             }
         }
 
@@ -151,14 +152,14 @@ macro_rules! choices {
 
             fn choices() -> &'static [$crate::choices::Choice<Self>] {
                 const ALL: &[$crate::choices::Choice<Choices>] = &[$(
-                    $crate::choices::Choice {
+                    $($crate::choices::Choice {
                         field: stringify!($field),
                         since: $crate::choices::Since::Present,
                         summary: $summary,
                         upstream: $reference,
                         shows_when: $crate::choices::condition!($($condition)?),
                         put_back: |choices| choices.$field = $type::$upstream,
-                    },
+                    },)?
                     $($crate::choices::Choice {
                         field: stringify!($field),
                         since: $crate::choices::Since::Formerly(stringify!($former)),
@@ -187,6 +188,16 @@ macro_rules! choice_type {
     };
 }
 
+/// The repaired value of a field: the present one, where there is no other.
+macro_rules! repaired {
+    ($type:ident $upstream:ident) => {
+        $type::$upstream
+    };
+    ($type:ident $upstream:ident $hardened:ident) => {
+        $type::$hardened
+    };
+}
+
 /// An optional literal as an `Option`.
 macro_rules! condition {
     () => {
@@ -197,7 +208,7 @@ macro_rules! condition {
     };
 }
 
-pub(crate) use {choice_type, choices, condition};
+pub(crate) use {choice_type, choices, condition, repaired};
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +252,14 @@ mod tests {
             hardened Some,
         }
         because "hammers" from "toy#3";
+
+        /// Whom a message is sent to.
+        receiver: Receiver {
+            /// The one that asked.
+            upstream Asker;
+            /// Whoever is there.
+            formerly Anybody because "messages go astray" from "toy#5"
+        };
     }
 
     #[test]
@@ -256,7 +275,7 @@ mod tests {
         }
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
-            ["toy.crash", "toy.order", "toy.order.not-at-all", "toy.wait"]
+            ["toy.crash", "toy.order", "toy.order.not-at-all", "toy.receiver.anybody", "toy.wait"]
         );
         assert_eq!(Choices::choices()[1].shows_when, Some("the server deletes at once"));
         assert_eq!(Choices::choices()[2].shows_when, Some("messages have no life"));
@@ -268,5 +287,6 @@ mod tests {
         assert_eq!(Choices::named("hardened"), Some(Choices::hardened()));
         assert_eq!(Choices::named("toy.order.not-at-all").unwrap().order, Order::NotAtAll);
         assert_eq!(Choices::named("toy.nothing"), None);
+        assert_eq!(Choices::named("toy.receiver"), None, "the present version has it repaired");
     }
 }

@@ -41,7 +41,7 @@ choices! {
         hardened Retried,
     }
     because "a body that is cut short ends the listener"
-    from "#4285; SS common_client.go:59-77";
+    from "#4285, #4470; SS common_client.go:59-77";
 
     /// How long a call may take, and a poll most of all.
     poll_timeout: PollTimeout {
@@ -51,7 +51,7 @@ choices! {
         hardened AsServiceHolds,
     }
     because "a poll into a black hole is noticed after five minutes, and five times so"
-    from "#3204";
+    from "#3204, #3100";
 
     /// Trouble that outlasts the retry handler.
     outage: Outage {
@@ -92,7 +92,7 @@ choices! {
             if "a session lives for longer than 5 minutes"
     }
     because "ends at the first session conflict"
-    from "#3210; cmd/ghalistener/main.go:79-86"
+    from "#3210, #4285; cmd/ghalistener/main.go:79-86"
     if "a refused creation extends the live session";
 
     /// The scale set is unknown (404).
@@ -103,7 +103,7 @@ choices! {
         hardened Reregisters,
     }
     because "a scale set that the service has lost is never registered again"
-    from "#4370";
+    from "#4370, #3935, #4571";
 
     /// The session is unknown when it is to be refreshed (404).
     session_gone: SessionGone {
@@ -135,7 +135,7 @@ choices! {
         /// In earlier versions: only for polls. A refusal of an acknowledgement or an acquisition is fatal.
         formerly PollsAlone
             because "a queue token that expires between poll and acknowledgement ends the process"
-            from "#3529"
+            from "#3529, #3307"
     }
     because "a queue token that is not known everywhere at once ends the process"
     from "SS session_client.go:94-118"
@@ -184,6 +184,16 @@ choices! {
     because "an acknowledgement whose answer was lost ends the process when it is repeated"
     from "SS session_client.go:192-223"
     if "a second deletion finds no message";
+
+    /// What the service hears of how many jobs a set has room for.
+    capacity: Capacity {
+        /// Every poll says it.
+        upstream Told;
+        /// In earlier versions: nothing.
+        formerly NotTold
+            because "more jobs are made a set's than it may have runners"
+            from "#3446; #3431"
+    };
 
     /// What the answer to an acquisition says was acquired.
     acquired: Acquired {
@@ -273,10 +283,10 @@ choices! {
         /// At once, but not in place of one that was evicted.
         formerly NotWhenEvicted
             because "a pod that was evicted is not made again"
-            from "#4331"
+            from "#4331, #4469"
     }
     because "a pod that ends is made again without any pause"
-    from "#4656; autoscalinglistener_controller.go:547-556";
+    from "#4656, #3351; autoscalinglistener_controller.go:547-556";
 
     /// Somebody else changes what the listener's pod is labelled with.
     spec_drift: SpecDrift {
@@ -286,7 +296,28 @@ choices! {
         hardened Ignores,
     }
     because "two that disagree about a label delete the listener over and over"
-    from "#3533; autoscalingrunnerset_controller.go:372-382";
+    from "#3533, #3877, #4154, #4200; autoscalingrunnerset_controller.go:372-382";
+
+    /// What runners are made from changes, and the listener is to be replaced.
+    spec_change: SpecChange {
+        /// There is no listener until the set has no runners any more, which is looked at every second. Runners that wait
+        /// for a job stay.
+        upstream WaitsForDrain,
+        /// There is one as soon as the old one has ended.
+        hardened KeepsListening,
+    }
+    because "a set whose spec changes has no listener until its idle runners are gone, which stay"
+    from "#4432; autoscalingrunnerset_controller.go:294-305";
+
+    /// There are more runners than are wanted, and of one of them no job is noted.
+    idle_removal: IdleRemoval {
+        /// The service is asked, which refuses if it has given the runner a job.
+        upstream AsksService;
+        /// It is removed by the cluster's own note alone.
+        formerly ByNoteAlone
+            because "a runner whose job is not noted yet is removed in the middle of it"
+            from "#4000, #3748"
+    };
 }
 
 impl Choices {

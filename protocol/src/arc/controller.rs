@@ -1,10 +1,10 @@
-//! The controller of listeners: when it makes a new pod in place of one that has ended.
+//! The controller of listeners: when it makes a new pod in place of one that has ended, and when it takes one away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::choices::PodRecreation;
+use super::choices::{PodRecreation, SpecChange};
 use crate::supervise::{Exit, Restart, Supervise};
 
 /// From the end of a pod to the start of the next one, if nobody waits on purpose (ARC#4656, #3351).
@@ -15,6 +15,20 @@ pub const GRACE: Duration = Duration::from_secs(60);
 pub const BACKOFF: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(300)];
 /// A pod that ran as long as this begins with the first pause again, as with the kubelet.
 pub const SETTLED: Duration = Duration::from_secs(600);
+
+/// How often the real controller looks whether the runners of a set whose spec has changed are gone
+/// (`autoscalingrunnerset_controller.go:294-305`).
+pub const DRAINED: Duration = Duration::from_secs(1);
+
+impl SpecChange {
+    /// May a set whose spec has changed have a listener while it has so many runners?
+    pub fn lets_listen(self, runners: usize) -> bool {
+        match self {
+            Self::WaitsForDrain => runners == 0,
+            Self::KeepsListening => true,
+        }
+    }
+}
 
 /// The controller of one listener.
 #[derive(Clone, Debug)]
@@ -73,6 +87,12 @@ mod tests {
 
     fn after(seconds: u64) -> Restart {
         Restart::After(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn only_the_real_one_takes_the_listener_away_while_there_are_runners() {
+        assert_eq!([0, 1, 2].map(|runners| SpecChange::WaitsForDrain.lets_listen(runners)), [true, false, false]);
+        assert_eq!([0, 1, 2].map(|runners| SpecChange::KeepsListening.lets_listen(runners)), [true; 3]);
     }
 
     #[test]

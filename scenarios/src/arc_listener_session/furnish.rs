@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_protocol::arc::agent::{self, Configuration};
-use squall_protocol::arc::choices::SpecDrift;
+use squall_protocol::arc::choices::{SpecChange, SpecDrift};
 use squall_protocol::arc::cluster::Cluster;
-use squall_protocol::arc::controller::{Eviction, GRACE, RECREATION};
+use squall_protocol::arc::controller::{DRAINED, Eviction, GRACE, RECREATION};
 use squall_protocol::arc::server::Server;
 use squall_protocol::arc::{Choices, PodController};
 use squall_protocol::effect::OnEffect;
@@ -51,8 +51,13 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
     let mut pods = BTreeMap::new();
     for set in &parameters.sets {
         cluster.add_set(&set.name);
-        let runners =
-            Pods { world: world.clone(), server: server.clone(), cluster: cluster.clone(), jobs: jobs.clone() };
+        let runners = Pods {
+            world: world.clone(),
+            server: server.clone(),
+            cluster: cluster.clone(),
+            jobs: jobs.clone(),
+            idle_removal: choices.idle_removal,
+        };
         world.spawn("controller of runners", runners.control(set.name.clone()));
         pods.insert(set.name.clone(), start_listener(world, &server, set, &choices));
     }
@@ -61,9 +66,10 @@ pub(super) fn furnish(world: &World, choices: Choices, parameters: Parameters, w
     for rollout in &workload.rollouts {
         let Some(pod) = pods.get(&rollout.set).cloned() else { continue };
         let (world_of, at) = (world.clone(), SimTime::from_millis(rollout.at_ms));
+        let (cluster, spec_change) = (cluster.clone(), choices.spec_change);
         world.spawn("rollout", async move {
             world_of.sleep_until(at).await;
-            replace(&world_of, &pod).await;
+            roll_out(&world_of, &pod, &cluster, spec_change).await;
         });
     }
     world.spawn("workload", queue(world.clone(), server, workload));
@@ -126,14 +132,32 @@ fn credential(set: &str) -> String {
 
 /// The controller deletes a pod, which has its grace period, and makes another one.
 async fn replace(world: &World, pod: &Pod) {
-    if !pod.service.is_wanted() {
+    if take_away(world, pod).await {
+        pod.service.start();
+    }
+}
+
+/// The spec of the set has changed: its pod is replaced as soon as the controller lets it have one.
+async fn roll_out(world: &World, pod: &Pod, cluster: &Cluster, spec_change: SpecChange) {
+    if !take_away(world, pod).await {
         return;
     }
-    pod.service.stop(GRACE);
-    while pod.service.is_running() {
-        world.sleep(RECREATION).await;
+    while !spec_change.lets_listen(cluster.runners(&pod.set)) {
+        world.sleep(DRAINED).await;
     }
     pod.service.start();
+}
+
+/// Deletes a pod and waits for its end. Returns whether there was to be one.
+async fn take_away(world: &World, pod: &Pod) -> bool {
+    let wanted = pod.service.is_wanted();
+    if wanted {
+        pod.service.stop(GRACE);
+        while pod.service.is_running() {
+            world.sleep(RECREATION).await;
+        }
+    }
+    wanted
 }
 
 fn carry_out_system_faults(world: &World, server: &Server, choices: &Choices, pods: &Arc<BTreeMap<String, Pod>>) {

@@ -20,11 +20,13 @@ use squall_sim::World;
 use squall_sim::invariant::Invariant;
 use squall_sim::invariant::coverage;
 use squall_sim::invariant::endings::{AgentOutlivesTrouble, NoAgentStoppedForGood};
-use squall_sim::invariant::jobs::{AgentWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, ReportedResultStays};
+use squall_sim::invariant::jobs::{
+    AgentWithinCapacity, AssignedWithinCapacity, AttemptStartsOnce, NoJobRunsTwice, ReportedResultStays,
+};
 use squall_sim::invariant::load::RequestRateBounded;
 use squall_sim::invariant::messages::{AckedMessageHandled, NoMessageLost};
 use squall_sim::invariant::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
-use squall_sim::invariant::pools::{PoolReachesTarget, PoolWithinCapacity};
+use squall_sim::invariant::pools::{PoolReachesTarget, PoolWithinCapacity, WorkingAgentStays};
 use squall_sim::invariant::queue::QueuedJobEnds;
 use squall_sim::invariant::restarts::{Counted, RestartsBounded};
 use squall_sim::invariant::session_ends::StoppedAgentLeavesNoSession;
@@ -138,9 +140,11 @@ impl Model for ArcListenerSession {
             Box::new(AckedMessageHandled { bound: handling(service) }),
             Box::new(NoJobRunsTwice::default()),
             Box::new(AgentWithinCapacity::default()),
+            Box::new(AssignedWithinCapacity { jobs: room }),
             Box::new(AttemptStartsOnce),
             Box::new(ReportedResultStays),
             Box::new(PoolWithinCapacity { agents: room }),
+            Box::new(WorkingAgentStays),
             Box::new(PoolReachesTarget { bound: TARGET, settling: SETTLING }),
             Box::new(AgentOutlivesTrouble { resigns_within: RESIGNS }),
             Box::new(StoppedAgentLeavesNoSession { settling: SETTLING }),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt, select_biased};
 use squall_protocol::Fact;
+use squall_protocol::arc::choices::IdleRemoval;
 use squall_protocol::arc::cluster::{Cluster, Wanted};
 use squall_protocol::arc::server::{Server, Taken};
 use squall_protocol::facts::{Agent, Job as JobName, Outcome};
@@ -29,6 +31,7 @@ pub(super) struct Pods {
     pub(super) server: Server,
     pub(super) cluster: Cluster,
     pub(super) jobs: Arc<BTreeMap<JobName, Job>>,
+    pub(super) idle_removal: IdleRemoval,
 }
 
 impl Pods {
@@ -41,8 +44,13 @@ impl Pods {
                     Wanted::Create(runner) => {
                         self.world.spawn("runner", self.clone().run(set.clone(), runner));
                     }
-                    // A runner that executes a job stays; any other learns that it is registered no more.
-                    Wanted::Remove(runner) => drop(self.server.remove_runner(&runner.0)),
+                    Wanted::Remove(runner) => {
+                        // The service lets one that executes a job stay; any other learns that it is registered no more.
+                        let removed = self.server.remove_runner(&runner.0);
+                        if !removed && self.idle_removal == IdleRemoval::ByNoteAlone {
+                            self.cluster.take_away(&set, &runner);
+                        }
+                    }
                 }
             }
             changed.await;
@@ -57,8 +65,11 @@ impl Pods {
         if let Some(id) = self.register(&set, &runner).await
             && let Some(Taken { job, attempt }) = self.server.take_job(id).await
         {
-            let outcome = self.execute(&runner, &job, attempt).await;
-            self.server.complete(id, outcome);
+            match self.execute(&set, &runner, &job, attempt).await {
+                // Nobody is left who could report anything.
+                Outcome::Abandoned => self.server.runner_lost(id),
+                outcome => self.server.complete(id, outcome),
+            }
         }
         self.cluster.gone(&set, &runner);
     }
@@ -73,14 +84,17 @@ impl Pods {
         None
     }
 
-    async fn execute(&self, runner: &Agent, job: &JobName, attempt: u32) -> Outcome {
+    async fn execute(&self, set: &str, runner: &Agent, job: &JobName, attempt: u32) -> Outcome {
         let (agent, worker) = (runner.clone(), runner.0.as_ref().into());
         self.world.record(Fact::JobStarted { job: job.clone(), attempt, agent, worker });
         let plan = self.jobs.get(job);
         let takes = Duration::from_millis(plan.map_or(0, |plan| plan.takes_ms));
         let outcome = plan.map_or(Outcome::Failed, |plan| plan.outcome);
         self.world.record(Fact::JobEffect { job: job.clone(), attempt, worker: runner.0.as_ref().into() });
-        self.world.sleep(takes).await;
+        let outcome = select_biased! {
+            () = self.world.sleep(takes).fuse() => outcome,
+            () = self.cluster.taken_away(set, runner).fuse() => Outcome::Abandoned,
+        };
         let worker = runner.0.as_ref().into();
         self.world.record(Fact::JobStopped { job: job.clone(), attempt, worker, outcome });
         outcome

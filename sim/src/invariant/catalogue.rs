@@ -8,8 +8,8 @@ use super::exits::ExitCodeTellsOutcome;
 use super::giving_up::{CancelledOnRequest, JobWaitsItsTime};
 use super::idle::IdleAgentRunsNothing;
 use super::jobs::{
-    AgentWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice, OldAttemptsSilent,
-    ReportedResultStays,
+    AgentWithinCapacity, AssignedWithinCapacity, AttemptStartsOnce, FinishedJobNotFailed, NoJobRunsTwice,
+    OldAttemptsSilent, ReportedResultStays,
 };
 use super::leases::EffectUnderLease;
 use super::leaving::WaitedForWorkerStays;
@@ -19,7 +19,7 @@ use super::look_ups::LookUpsBounded;
 use super::messages::{AckedMessageHandled, NoMessageLost};
 use super::offers::OfferedJobTaken;
 use super::patience::{RetryAfterBounded, RetryAfterMinded, SilenceBounded, WaitsDiffer};
-use super::pools::{PoolReachesTarget, PoolWithinCapacity};
+use super::pools::{PoolReachesTarget, PoolWithinCapacity, WorkingAgentStays};
 use super::progress::WorkNotHeldUp;
 use super::queue::{CancelledJobStops, QueuedJobEnds, WaitingJobTaken};
 use super::restarts::RestartsBounded;
@@ -42,6 +42,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(NoJobRunsTwice::default()),
         Box::new(AgentWithinCapacity::default()),
+        Box::new(AssignedWithinCapacity::default()),
         Box::new(AttemptStartsOnce),
         Box::new(ReportedResultStays),
         Box::new(FinishedJobNotFailed),
@@ -73,6 +74,7 @@ pub fn every_invariant() -> Vec<Box<dyn Invariant>> {
         Box::new(AgentOutlivesTrouble::default()),
         Box::new(StoppedAgentLeavesNoSession::default()),
         Box::new(PoolWithinCapacity::default()),
+        Box::new(WorkingAgentStays),
         Box::new(RestartsBounded::default()),
         Box::new(RequestRateBounded::default()),
         Box::new(RefusalsBounded::default()),

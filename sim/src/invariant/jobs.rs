@@ -126,6 +126,56 @@ impl Rule for AgentWithinCapacity {
     }
 }
 
+/// No agent is assigned more jobs at once than it has room for. They would wait for it while others could take them.
+///
+/// An assignment lasts until the server takes it back, the job's result is accepted, or the server gives the job up.
+#[derive(Clone, Debug)]
+pub struct AssignedWithinCapacity {
+    /// How many jobs an agent may be assigned at once. Default: 10.
+    pub jobs: usize,
+}
+
+impl Default for AssignedWithinCapacity {
+    fn default() -> Self {
+        Self { jobs: 10 }
+    }
+}
+
+impl Rule for AssignedWithinCapacity {
+    const NAME: &'static str = "assigned-within-capacity";
+    const SUMMARY: &'static str = "No agent is assigned more jobs at once than it has room for.";
+    const SUBJECT: &'static str = "agent";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut agents: BTreeMap<&Agent, BTreeSet<&Job>> = BTreeMap::new();
+        let mut assigned: BTreeMap<&Job, &Agent> = BTreeMap::new();
+        for entry in history.journal {
+            let (Fact::JobOffered { job, .. }
+            | Fact::JobRequeued { job, .. }
+            | Fact::JobGivenUp { job, .. }
+            | Fact::JobReported { job, accepted: true, .. }) = &entry.fact
+            else {
+                continue;
+            };
+            if let Some(before) = assigned.remove(job) {
+                agents.entry(before).or_default().remove(job);
+            }
+            let Fact::JobOffered { agent, .. } = &entry.fact else { continue };
+            assigned.insert(job, agent);
+            let jobs = agents.entry(agent).or_default();
+            jobs.insert(job);
+            if jobs.len() > self.jobs {
+                let (count, at, room) = (jobs.len(), entry.at, self.jobs);
+                let message = format_args!(
+                    "{job} was assigned to {agent} at {at}, which has {count} jobs with it and room for {room}"
+                );
+                found.breach(agent, at, message);
+            }
+        }
+        found.subjects(agents.len());
+    }
+}
+
 /// No attempt of a job is started a second time.
 #[derive(Clone, Debug, Default)]
 pub struct AttemptStartsOnce;
@@ -336,6 +386,21 @@ mod tests {
         holds(&AgentWithinCapacity { jobs: 2, ..Default::default() }, 2, facts.clone());
         let broken = (2, "a", "agent-within-capacity/agent");
         breaks(&AgentWithinCapacity::default(), broken, &["i (attempt 1)", "j (attempt 1)", "room for 1"], facts);
+    }
+
+    #[test]
+    fn an_agent_is_assigned_as_much_as_it_has_room_for() {
+        let room_for_two = AssignedWithinCapacity { jobs: 2 };
+        let two = vec![(1, offered("i", 1, "a")), (2, offered("j", 1, "a")), (3, offered("j", 1, "a"))];
+        let third = (9, offered("k", 1, "a"));
+        let broken = (9, "a", "assigned-within-capacity/agent");
+        breaks(&room_for_two, broken, &["k", "3 jobs", "room for 2"], [two.clone(), vec![third.clone()]].concat());
+        let kept = [two.clone(), vec![(4, refused("j", 1, Succeeded)), third.clone()]].concat();
+        breaks(&room_for_two, broken, &[], kept);
+        for end in [requeued("j", 1), given_up("j", 1), reported("j", 1, Failed)] {
+            holds(&room_for_two, 1, [two.clone(), vec![(4, end), third.clone()]].concat());
+        }
+        holds(&room_for_two, 2, [two, vec![(9, offered("k", 1, "b"))]].concat());
     }
 
     #[test]

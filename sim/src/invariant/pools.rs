@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use squall_protocol::Fact;
-use squall_protocol::facts::{Agent, Pool};
+use squall_protocol::facts::{Agent, Job, Pool, WorkerId};
 
 use crate::time::SimTime;
 
 use super::deadlines::Due;
 use super::findings::Span;
+use super::running::{Change, Running};
 use super::{Findings, History, Rule};
 
 /// No pool ever has more agents than somebody asked for when they were created, nor more than it has room for.
@@ -108,6 +109,39 @@ impl Rule for PoolReachesTarget {
     }
 }
 
+/// No agent is taken out of its pool while it executes a job.
+#[derive(Clone, Debug, Default)]
+pub struct WorkingAgentStays;
+
+impl Rule for WorkingAgentStays {
+    const NAME: &'static str = "working-agent-stays";
+    const SUMMARY: &'static str = "No agent is taken out of its pool while it executes a job.";
+    const SUBJECT: &'static str = "agent";
+
+    fn look(&self, history: &History<'_>, found: &mut Findings) {
+        let mut running = Running::default();
+        let mut workers: BTreeMap<&Agent, BTreeMap<&WorkerId, &Job>> = BTreeMap::new();
+        for entry in history.journal {
+            match running.follow(entry) {
+                Some(Change::Started(run)) => {
+                    workers.entry(run.agent).or_default().insert(run.worker, run.job);
+                }
+                Some(Change::Stopped(run, _)) => {
+                    workers.entry(run.agent).or_default().remove(run.worker);
+                }
+                None => {}
+            }
+            let Fact::PoolLeft { pool, agent } = &entry.fact else { continue };
+            found.subject();
+            if let Some((worker, job)) = workers.get(agent).and_then(|workers| workers.first_key_value()) {
+                let message =
+                    format_args!("{agent} was taken out of {pool} at {} while {worker} executed {job}", entry.at);
+                found.breach(agent, entry.at, message);
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct State<'a> {
     target: usize,
@@ -178,6 +212,16 @@ mod tests {
         holds(&PoolWithinCapacity::default(), 1, facts);
         let facts = vec![(1, target(1)), (2, joined("a")), (3, joined("b"))];
         breaks(&PoolWithinCapacity::default(), broken, &[], facts);
+    }
+
+    #[test]
+    fn an_agent_leaves_when_its_job_has_ended() {
+        let facts = vec![(1, joined("a")), (2, started("j", 1, "a", "w1")), (3, left("b"))];
+        let ended = vec![(8, stopped("j", 1, "w1")), (9, left("a"))];
+        holds(&WorkingAgentStays, 2, [facts.clone(), ended].concat());
+        let broken = (9, "a", "working-agent-stays/agent");
+        let cut_off = vec![(9, left("a")), (9, stopped("j", 1, "w1"))];
+        breaks(&WorkingAgentStays, broken, &["out of p", "w1 executed j"], [facts, cut_off].concat());
     }
 
     #[test]

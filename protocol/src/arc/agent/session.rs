@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::api::{Api, CALL_TIMEOUT, Retries, decode, expect};
 use super::failure::Failure;
-use crate::arc::choices::{AckAnswer, CreateReplay, OnConflict, QueueRefusal, Refresh, SessionGone};
+use crate::arc::choices::{AckAnswer, Capacity, CreateReplay, OnConflict, QueueRefusal, Refresh, SessionGone};
 use crate::arc::wire::{IDEMPOTENCY_KEY, JOB_MESSAGES, Listed, MAX_CAPACITY, Message, SCALE_SETS, Session, exception};
 use crate::distributed_task::client::{Call, Reply};
 use crate::line::seconds;
@@ -72,11 +72,16 @@ impl<'a> MessageSession<'a> {
 
     /// The next message after the one of this number, if there is one.
     pub(super) async fn poll(&mut self, last: i64, capacity: u32) -> Result<Option<Message>, Failure> {
+        let api = self.api;
         let answered = self
             .queue_call(About::Poll, |session| {
                 let cursor = if last > 0 { format!("?lastMessageId={last}") } else { String::new() };
                 let url = format!("{}{cursor}", session.message_queue_url);
-                queue(Method::GET, url, session).header(MAX_CAPACITY, capacity.to_string())
+                let poll = queue(Method::GET, url, session);
+                match api.choices.capacity {
+                    Capacity::Told => poll.header(MAX_CAPACITY, capacity.to_string()),
+                    Capacity::NotTold => poll,
+                }
             })
             .await?;
         if answered.status == StatusCode::ACCEPTED {

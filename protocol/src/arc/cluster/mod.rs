@@ -64,12 +64,13 @@ struct Shared {
     ledger: Arc<dyn Ledger>,
     sets: Mutex<BTreeMap<String, RunnerSet>>,
     changed: Event,
+    taken_away: Event,
 }
 
 impl Cluster {
     /// A cluster without sets. It writes what becomes of them to `ledger`.
     pub fn new(ledger: Arc<dyn Ledger>) -> Self {
-        Self(Arc::new(Shared { ledger, sets: Mutex::default(), changed: Event::new() }))
+        Self(Arc::new(Shared { ledger, sets: Mutex::default(), changed: Event::new(), taken_away: Event::new() }))
     }
 
     /// Adds a set without runners.
@@ -120,6 +121,28 @@ impl Cluster {
         }
     }
 
+    /// Removes a runner whatever it executes: its pod ends.
+    pub fn take_away(&self, name: &str, runner: &Agent) {
+        self.gone(name, runner);
+        self.0.taken_away.notify(usize::MAX);
+    }
+
+    /// Ends when a runner is taken away.
+    pub async fn taken_away(&self, name: &str, runner: &Agent) {
+        loop {
+            let told = self.0.taken_away.listen();
+            if !self.lock().get(name).is_some_and(|set| set.runners.contains_key(runner)) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// How many runners a set has.
+    pub fn runners(&self, name: &str) -> usize {
+        self.lock().get(name).map_or(0, |set| set.runners.len())
+    }
+
     fn spec(&self, name: &str) -> Option<RunnerSetSpec> {
         self.lock().get(name).map(|set| set.spec)
     }
@@ -152,6 +175,8 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::facts::Forget;
 
@@ -172,7 +197,9 @@ mod tests {
         assert_eq!(patched(&cluster, 2, 1).len(), 2);
         assert_eq!(patched(&cluster, 3, 1), [], "a number that was carried out");
         assert_eq!(patched(&cluster, 3, 2), [Wanted::Create("set-runner-3".into())]);
+        assert_eq!(cluster.runners("set"), 3);
         cluster.gone("set", &"set-runner-3".into());
+        assert_eq!(cluster.runners("set"), 2);
         assert_eq!(patched(&cluster, 3, 0).len(), 1, "0 may be repeated");
     }
 
@@ -184,5 +211,15 @@ mod tests {
         assert!(cluster.note("set-runner-1", 7));
         assert_eq!(patched(&cluster, 0, 0), [Wanted::Remove("set-runner-2".into())]);
         assert!(!cluster.note("nobody", 8));
+        let removed = [1, 2].map(|n| {
+            let (cluster, runner) = (cluster.clone(), format!("set-runner-{n}").into());
+            async move { cluster.taken_away("set", &runner).await }.boxed()
+        });
+        let [mut first, mut second] = removed;
+        assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+        cluster.take_away("set", &"set-runner-2".into());
+        assert!(first.now_or_never().is_none());
+        assert!(second.now_or_never().is_some());
+        assert_eq!(cluster.runners("set"), 1);
     }
 }
