@@ -196,7 +196,7 @@ choices! {
         hardened Rewritten,
     }
     because "a retried build reuses the agent of its first attempt instead of its own"
-    from "#10675";
+    from "#10675, #11739";
 
     /// A retried job whose root does not run again.
     retry_root: RetryRoot {
