@@ -1,7 +1,8 @@
 //! Locks with a time to live, by value: what Redis makes of `SET key value NX EX ttl` and a compare-and-delete.
 //!
 //! A lock belongs to whoever knows its value. Each taking has a larger token than all before it, for those who fence
-//! with it. A fail-over forgets what the replica had not been told yet, and a restart what had not been written down.
+//! with it. A holder may renew its lock. A fail-over forgets what the replica had not been told yet, and a restart what
+//! had not been written down.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +24,14 @@ pub struct HeldLock<V> {
     pub until: Timestamp,
 }
 
+/// A renewal, as long as a fail-over may forget it.
+#[derive(Clone, Copy, Debug)]
+struct Renewal {
+    at: Timestamp,
+    /// When the lock would have ended without it.
+    former_end: Timestamp,
+}
+
 /// What became of the wish for a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TryLock<V> {
@@ -39,12 +48,14 @@ pub enum TryLock<V> {
 pub struct LockStore<K, V> {
     locks: BTreeMap<K, HeldLock<V>>,
     ends: Deadlines<K>,
+    /// The renewals of each lock that has any, the earliest first.
+    renewals: BTreeMap<K, Vec<Renewal>>,
     last_token: u64,
 }
 
 impl<K: Ord + Clone, V> Default for LockStore<K, V> {
     fn default() -> Self {
-        Self { locks: BTreeMap::new(), ends: Deadlines::default(), last_token: 0 }
+        Self { locks: BTreeMap::new(), ends: Deadlines::default(), renewals: BTreeMap::new(), last_token: 0 }
     }
 }
 
@@ -71,7 +82,17 @@ impl<K: Ord + Clone, V: PartialEq + Clone> LockStore<K, V> {
             return None;
         }
         self.ends.clear(key);
+        self.renewals.remove(key);
         self.locks.remove(key)
+    }
+
+    /// Gives a lock `life` from `now` on, whatever it had left. Returns whether it is held with this value still.
+    pub fn renew(&mut self, key: &K, value: &V, life: Duration, now: Timestamp) -> bool {
+        let Some(lock) = self.locks.get_mut(key).filter(|lock| lock.value == *value) else { return false };
+        self.renewals.entry(key.clone()).or_default().push(Renewal { at: now, former_end: lock.until });
+        lock.until = after(now, life);
+        self.ends.set(key.clone(), lock.until);
+        true
     }
 
     /// Who holds a lock.
@@ -87,6 +108,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> LockStore<K, V> {
     /// Takes out one lock whose time to live is over; to be called until it says `None`.
     pub fn expire(&mut self, now: Timestamp) -> Option<(K, HeldLock<V>)> {
         let key = self.ends.take_due(now)?;
+        self.renewals.remove(&key);
         let lock = self.locks.remove(&key)?;
         Some((key, lock))
     }
@@ -96,16 +118,34 @@ impl<K: Ord + Clone, V: PartialEq + Clone> LockStore<K, V> {
         self.ends.next()
     }
 
-    /// Forgets every lock that was taken at `since` or later, as a fail-over to a replica that lags behind does.
+    /// Forgets every lock that was taken at `since` or later, as a fail-over to a replica that lags behind does. Renewals
+    /// of that time are forgotten as well.
     pub fn forget_since(&mut self, since: Timestamp) -> Vec<(K, HeldLock<V>)> {
         let lost: Vec<K> =
             self.locks.iter().filter(|(_, lock)| lock.since >= since).map(|(key, _)| key.clone()).collect();
-        lost.into_iter()
+        let lost = lost
+            .into_iter()
             .filter_map(|key| {
                 self.ends.clear(&key);
+                self.renewals.remove(&key);
                 self.locks.remove_entry(&key)
             })
-            .collect()
+            .collect();
+        self.forget_renewals_since(since);
+        lost
+    }
+
+    fn forget_renewals_since(&mut self, since: Timestamp) {
+        for (key, renewals) in &mut self.renewals {
+            let known = renewals.iter().take_while(|renewal| renewal.at < since).count();
+            if let Some(Renewal { former_end, .. }) = renewals.drain(known..).next()
+                && let Some(lock) = self.locks.get_mut(key)
+            {
+                lock.until = former_end;
+                self.ends.set(key.clone(), former_end);
+            }
+        }
+        self.renewals.retain(|_, renewals| !renewals.is_empty());
     }
 }
 
@@ -140,6 +180,20 @@ mod tests {
         store.try_lock("l", 1, LIFE, at(9));
         assert_eq!(store.next_end(), Some(at(10)));
         assert_eq!(store.expire(at(10)).map(|(key, _)| key), Some("l"));
+    }
+
+    #[test]
+    fn a_renewed_lock_ends_later_unless_a_fail_over_forgets_that() {
+        let mut store = LockStore::default();
+        store.try_lock("l", 1, LIFE, at(0));
+        assert!(!store.renew(&"l", &2, LIFE, at(1)));
+        assert!(store.renew(&"l", &1, LIFE, at(6)));
+        assert!(store.renew(&"l", &1, LIFE, at(8)));
+        assert_eq!((store.expire(at(17)), store.next_end()), (None, Some(at(18))));
+        assert_eq!(store.forget_since(at(7)), []);
+        assert_eq!(store.next_end(), Some(at(16)));
+        assert_eq!(store.expire(at(16)).map(|(key, _)| key), Some("l"));
+        assert!(!store.renew(&"l", &1, LIFE, at(17)));
     }
 
     #[test]

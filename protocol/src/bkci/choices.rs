@@ -138,6 +138,26 @@ choices! {
     because "the late end of an attempt gives the lock of the next one back"
     from "AgentReuseMutex.kt";
 
+    /// How long the lock of a reused agent lives.
+    lock_life: LockLife {
+        /// As many seconds as a week has minutes, and two: 2 h 48 min.
+        upstream InSeconds,
+        /// A week.
+        hardened Week,
+    }
+    because "the lock of an agent ends after less than three hours, in the middle of a long build"
+    from "#10589" if "builds take longer than 2 h 48 min";
+
+    /// The lock of a critical section while somebody is in it.
+    section_lock: SectionLock {
+        /// It ends when its time is over, 30 or 60 s.
+        upstream Unrenewed,
+        /// It is renewed before it ends, and who cannot renew it leaves.
+        hardened Renewed,
+    }
+    because "a slow access to the database outlives the lock of its critical section, and somebody else goes in"
+    from "RedisLock.kt, BuildIdLock, ContainerIdLock" if "an access to the database takes longer than half a minute";
+
     /// When the locks of a build are given back.
     release: Release {
         /// After the build is marked as ended, and never again if that fails.
@@ -176,7 +196,7 @@ choices! {
         hardened Rewritten,
     }
     because "a retried build reuses the agent of its first attempt instead of its own"
-    from "#10675";
+    from "#10675, #11739";
 
     /// A retried job whose root does not run again.
     retry_root: RetryRoot {

@@ -20,18 +20,24 @@ struct Model {
     answer: Answer,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Locked {
     key: u8,
     value: u8,
     token: u64,
     since: i64,
-    end: i64,
+    /// When it was given which end: at its taking, and at each renewal.
+    ends: Vec<(i64, i64)>,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Lock {
+        key: u8,
+        value: u8,
+        life: i64,
+    },
+    Renew {
         key: u8,
         value: u8,
         life: i64,
@@ -52,6 +58,7 @@ enum Step {
 enum Answer {
     Nothing,
     Tried(TryLock<u8>),
+    Renewed(bool),
     Unlocked(Option<HeldLock<u8>>),
     /// They come in the order of their keys.
     Lost(Vec<(u8, HeldLock<u8>)>),
@@ -60,14 +67,18 @@ enum Answer {
 }
 
 impl Locked {
+    fn end(&self) -> i64 {
+        self.ends[self.ends.len() - 1].1
+    }
+
     fn lock(&self) -> HeldLock<u8> {
-        HeldLock { value: self.value, token: self.token, since: at(self.since), until: at(self.end) }
+        HeldLock { value: self.value, token: self.token, since: at(self.since), until: at(self.end()) }
     }
 }
 
 impl Model {
     fn get(&self, key: u8) -> Option<Locked> {
-        self.locked.iter().find(|locked| locked.key == key).copied()
+        self.locked.iter().find(|locked| locked.key == key).cloned()
     }
 
     fn try_lock(&mut self, key: u8, value: u8, life: i64) -> TryLock<u8> {
@@ -77,10 +88,16 @@ impl Model {
             None => {
                 self.last_token += 1;
                 let (token, since) = (self.last_token, self.now);
-                self.locked.push(Locked { key, value, token, since, end: since + life });
+                self.locked.push(Locked { key, value, token, since, ends: vec![(since, since + life)] });
                 TryLock::Taken(token)
             }
         }
+    }
+
+    fn renew(&mut self, key: u8, value: u8, life: i64) -> bool {
+        let now = self.now;
+        let mine = self.locked.iter_mut().find(|locked| (locked.key, locked.value) == (key, value));
+        mine.map(|locked| locked.ends.push((now, now + life))).is_some()
     }
 
     fn unlock(&mut self, key: u8, value: u8) -> Option<HeldLock<u8>> {
@@ -91,7 +108,7 @@ impl Model {
 
     /// Takes out what `which` picks, in the order of `by`.
     fn take_out<O: Ord>(&mut self, which: impl Fn(&Locked) -> bool, by: fn(&Locked) -> O) -> Vec<(u8, HeldLock<u8>)> {
-        let (mut gone, kept): (Vec<_>, Vec<_>) = self.locked.iter().partition(|locked| which(locked));
+        let (mut gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.locked).into_iter().partition(which);
         self.locked = kept;
         gone.sort_by_key(by);
         gone.iter().map(|locked| (locked.key, locked.lock())).collect()
@@ -110,6 +127,7 @@ impl ReferenceStateMachine for Model {
         let value = || 0u8..2;
         prop_oneof![
             6 => (KEYS, value(), 1i64..9).prop_map(|(key, value, life)| Step::Lock { key, value, life }),
+            3 => (KEYS, value(), 1i64..9).prop_map(|(key, value, life)| Step::Renew { key, value, life }),
             3 => (KEYS, value()).prop_map(|(key, value)| Step::Unlock { key, value }),
             2 => (0i64..6).prop_map(Step::FailOver),
             1 => Just(Step::Restart),
@@ -122,15 +140,18 @@ impl ReferenceStateMachine for Model {
         let now = model.now;
         model.answer = match *step {
             Step::Lock { key, value, life } => Answer::Tried(model.try_lock(key, value, life)),
+            Step::Renew { key, value, life } => Answer::Renewed(model.renew(key, value, life)),
             Step::Unlock { key, value } => Answer::Unlocked(model.unlock(key, value)),
             Step::FailOver(lag) => {
-                Answer::Lost(model.take_out(|locked| locked.since >= now - lag, |locked| locked.key))
+                let lost = model.take_out(|locked| locked.since >= now - lag, |locked| locked.key);
+                model.locked.iter_mut().for_each(|locked| locked.ends.retain(|(given, _)| *given < now - lag));
+                Answer::Lost(lost)
             }
             Step::Restart => Answer::Lost(model.take_out(|_| true, |locked| locked.key)),
             Step::Wait(seconds) => {
                 model.now += seconds;
                 let now = model.now;
-                Answer::Ended(model.take_out(|locked| now >= locked.end, |locked| (locked.end, locked.key)))
+                Answer::Ended(model.take_out(|locked| now >= locked.end(), |locked| (locked.end(), locked.key)))
             }
         };
         model
@@ -153,6 +174,9 @@ impl StateMachineTest for Comparison {
             Step::Lock { key, value, life } => {
                 Answer::Tried(store.try_lock(key, value, Duration::from_secs(life as u64), now))
             }
+            Step::Renew { key, value, life } => {
+                Answer::Renewed(store.renew(&key, &value, Duration::from_secs(life as u64), now))
+            }
             Step::Unlock { key, value } => Answer::Unlocked(store.unlock(&key, &value)),
             Step::FailOver(lag) => Answer::Lost(store.forget_since(at(model.now - lag))),
             Step::Restart => Answer::Lost(store.forget_since(Timestamp::MIN)),
@@ -163,7 +187,7 @@ impl StateMachineTest for Comparison {
     }
 
     fn check_invariants(store: &LockStore<u8, u8>, model: &Model) {
-        assert_eq!(store.next_end(), model.locked.iter().map(|locked| at(locked.end)).min());
+        assert_eq!(store.next_end(), model.locked.iter().map(|locked| at(locked.end())).min());
         let held = store.held().map(|(key, lock)| (*key, lock.clone()));
         let listed = KEYS.filter_map(|key| Some((key, model.get(key)?.lock())));
         assert!(held.eq(listed), "{store:?}");

@@ -32,7 +32,7 @@ pub(super) const AMOUNTS: [(&str, RangeInclusive<i64>); 8] = [
     (EVENTS_DELAYED, 5..=300),
     (EVENTS_DUPLICATED, 1..=300),
     (EVENTS_REORDERED, 2..=60),
-    (DATABASE_SLOW, 1..=15),
+    (DATABASE_SLOW, 1..=45),
     (DATABASE_FAILS, 10..=60),
     (CALLS_REPEATED, 10..=100),
     (REDIS_RESTART, 0..=1),
@@ -57,7 +57,7 @@ const EVENTS_DELAYED: &str = "event-delayed";
 const EVENTS_DUPLICATED: &str = "event-duplicated";
 /// Events of builds overtake each other.
 const EVENTS_REORDERED: &str = "event-reordered";
-/// Each access to the database takes so many seconds more. A lock outlives what is done under it.
+/// Each access to the database takes so many seconds more, which may be longer than a lock lives.
 const DATABASE_SLOW: &str = "database-slow";
 /// The database refuses transactions.
 const DATABASE_FAILS: &str = "database-fails";

@@ -156,6 +156,12 @@ impl Redis {
         Ok(tried)
     }
 
+    /// Gives a lock its life anew, if it has this value. Returns whether it has.
+    pub(super) fn renew(&mut self, name: &LockName, value: &str, life: Duration) -> Result<bool, RedisDown> {
+        let now = self.clock.wall();
+        Ok(self.reach()?.locks.renew(name, &value.to_owned(), life, now))
+    }
+
     /// Gives a lock back, if it has this value.
     pub(super) fn unlock(&mut self, name: &LockName, value: &str) -> Result<(), RedisDown> {
         if let Some(lock) = self.reach()?.locks.unlock(name, &value.to_owned()) {

@@ -8,12 +8,14 @@ use super::redis::{LockName, RedisDown};
 use super::section::{DISPATCH_LOCK, of_build};
 use super::state::State;
 use super::{Server, Trouble};
-use crate::bkci::choices::{MoveLock, RetryRoot, SiblingLock};
+use crate::bkci::choices::{LockLife, MoveLock, RetryRoot, SiblingLock};
 use crate::facts::Outcome;
 use crate::lock_store::TryLock;
 
-/// How long the lock lives.
-const REUSE_LOCK: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long the lock is to live.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long it lives when its minutes are taken for seconds.
+const WEEK_IN_SECONDS: Duration = Duration::from_secs(10_080 + 2);
 /// Between two tries to get it.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -119,7 +121,11 @@ impl State {
     /// Takes the lock of an agent for the present attempt of a build, if nobody else has it.
     pub(super) fn lock_agent(&mut self, id: &str, seq: u32, agent: &str) -> Result<bool, RedisDown> {
         let value = self.lock_value(id, self.builds[id].execute_count);
-        let tried = self.redis.try_lock(&LockName::Reuse(agent.to_owned()), &value, REUSE_LOCK, id)?;
+        let life = match self.choices.lock_life {
+            LockLife::InSeconds => WEEK_IN_SECONDS,
+            LockLife::Week => WEEK,
+        };
+        let tried = self.redis.try_lock(&LockName::Reuse(agent.to_owned()), &value, life, id)?;
         let taken = matches!(tried, TryLock::Taken(_) | TryLock::ReEntered(_));
         if taken && let Some(build) = self.builds.get_mut(id) {
             let before = build.holds.insert(build.root_of(seq), agent.to_owned());

@@ -1,13 +1,16 @@
 //! Critical sections of the server, kept by locks in Redis (`RedisLock.kt`).
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{self, Either};
 use rand::RngCore;
 
 use super::redis::LockName;
 use super::{Server, Trouble};
-use crate::bkci::choices::LockClient;
+use crate::bkci::choices::{LockClient, SectionLock};
+use crate::clock::Mono;
 use crate::facts::{Fact, Lock};
 use crate::lock_store::TryLock;
 
@@ -19,6 +22,13 @@ pub(super) const BUILD_LOCK: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries.
 const TRY_EVERY: Duration = Duration::from_millis(200);
+
+/// The lock of a critical section, with the value that its holder knows it by and how long it lives.
+struct Held<'a> {
+    lock: &'a LockName,
+    value: &'a str,
+    life: Duration,
+}
 
 /// Somebody is in a critical section, until this is dropped.
 struct Inside<'a> {
@@ -45,33 +55,60 @@ impl Server {
     ) -> Result<T, Trouble> {
         let value = self.with(|state, _| state.random.next_u64()).to_string();
         let lock = LockName::Section(name);
-        self.enter(&lock, &value, life).await?;
+        let held = Held { lock: &lock, value: &value, life };
+        let since = self.enter(&held).await?;
         let inside = self.with(|state, _| {
             state.sections += 1;
             let (name, token): (Lock, u64) = (lock.to_string().into(), state.sections);
             state.record(Fact::LockTaken { lock: name.clone(), holder: who.into(), token });
             Inside { server: self, lock: name, token }
         });
-        let done = work.await;
+        let done = match self.0.choices.section_lock {
+            SectionLock::Unrenewed => work.await,
+            SectionLock::Renewed => match future::select(pin!(work), pin!(self.outlast(&held, since))).await {
+                Either::Left((done, _)) => done,
+                Either::Right((lost, _)) => Err(lost),
+            },
+        };
         drop(inside);
         // What cannot be given back ends by itself.
         let _ = self.with(|state, _| state.redis.unlock(&lock, &value));
         done
     }
 
-    async fn enter(&self, lock: &LockName, value: &str, life: Duration) -> Result<(), Trouble> {
+    /// Takes the lock. Returns from when on its life counts at the earliest.
+    async fn enter(&self, held: &Held<'_>) -> Result<Mono, Trouble> {
         let client = self.0.choices.lock_client;
-        if client == LockClient::NoStore {
-            return Ok(());
-        }
         let began = self.0.clock.mono();
+        if client == LockClient::NoStore {
+            return Ok(began);
+        }
         loop {
-            let tried = self.with(|state, _| state.redis.try_lock(lock, value, life, value));
+            let asked = self.0.clock.mono();
+            let tried = self.with(|state, _| state.redis.try_lock(held.lock, held.value, held.life, held.value));
             match tried {
-                Ok(TryLock::Taken(_) | TryLock::ReEntered(_)) => return Ok(()),
-                Err(_) if client == LockClient::FailsOpen => return Ok(()),
+                Ok(TryLock::Taken(_) | TryLock::ReEntered(_)) => return Ok(asked),
+                Err(_) if client == LockClient::FailsOpen => return Ok(asked),
                 _ if self.0.clock.mono().since(began) >= PATIENCE => return Err(Trouble::NoLock),
                 _ => self.0.clock.sleep(TRY_EVERY).await,
+            }
+        }
+    }
+
+    /// Renews the lock for as long as somebody is inside. Ends when it cannot: then its holder has to leave, since
+    /// somebody else may come in.
+    async fn outlast(&self, held: &Held<'_>, mut since: Mono) -> Trouble {
+        let clock = &self.0.clock;
+        loop {
+            clock.sleep((held.life * 2 / 3).saturating_sub(clock.mono().since(since))).await;
+            let asked = clock.mono();
+            match self.with(|state, _| state.redis.renew(held.lock, held.value, held.life)) {
+                Ok(true) => since = asked,
+                // It never knew whether it had the lock.
+                _ if self.0.choices.lock_client != LockClient::FailsClosed => since = asked,
+                Ok(false) => return Trouble::NoLock,
+                Err(down) if asked.since(since) + TRY_EVERY >= held.life => return down.into(),
+                Err(_) => clock.sleep(TRY_EVERY).await,
             }
         }
     }

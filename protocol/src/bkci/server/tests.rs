@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::bkci::choices::{CancelDelivery, Claim, CompleteKey, EnvQueueLock, EventAttempt, StartCheck};
+use crate::bkci::choices::{
+    CancelDelivery, Claim, CompleteKey, EnvQueueLock, EventAttempt, LockLife, SectionLock, StartCheck,
+};
 use crate::bkci::wire::{StartInfo, code, header, path};
 use crate::facts::{Fact, Outcome};
 use crate::fakes::garbage;
@@ -142,6 +144,7 @@ impl Bench {
         let tell = |fact: &Fact| match fact {
             Fact::LockTaken { lock, .. } if reuse(lock) => Some("taken"),
             Fact::LockReleased { lock, .. } if reuse(lock) => Some("released"),
+            Fact::LockExpired { lock, .. } if reuse(lock) => Some("expired"),
             _ => None,
         };
         facts.iter().filter_map(tell).collect()
@@ -157,6 +160,21 @@ impl Bench {
             _ => false,
         };
         taken.count() - facts.iter().filter(over).count()
+    }
+
+    /// How many are in the critical section of the build at most.
+    fn most_inside(&self) -> usize {
+        let of_build = |lock: &crate::facts::Lock| lock.0.starts_with("BuildIdLock");
+        let (mut inside, mut most) = (0, 0);
+        for fact in &*self.facts.0.lock().unwrap() {
+            match fact {
+                Fact::LockTaken { lock, .. } if of_build(lock) => inside += 1,
+                Fact::LockReleased { lock, .. } if of_build(lock) => inside -= 1,
+                _ => {}
+            }
+            most = most.max(inside);
+        }
+        most
     }
 
     fn ended(&self) -> Option<Outcome> {
@@ -356,6 +374,61 @@ fn the_lock_of_the_environments_queue_is_left_for_a_week_or_for_a_minute() {
         });
         assert_eq!(bench.env_queue_locks() > 0, is_left, "{lock:?}");
     }
+}
+
+#[test]
+fn the_lock_of_an_agent_lasts_for_a_long_build() {
+    for (life, events) in [(LockLife::InSeconds, &["taken", "expired"][..]), (LockLife::Week, &["taken"])] {
+        let bench = Bench::new(with(|choices| choices.lock_life = life));
+        bench.clock.run(async {
+            bench.ask(json!([])).await;
+            bench.start("b");
+            bench.next_build().await;
+            bench.worker(Method::PUT, path::STARTED, ("b", "1"), Value::Null).await;
+            for minutes in 1..=170 {
+                bench.clock.sleep(secs(60)).await;
+                bench.worker(Method::POST, path::HEARTBEAT, ("b", "1"), Value::Null).await;
+                assert!(minutes > 167 || bench.locks() == ["taken"], "{life:?} after {minutes} min");
+            }
+        });
+        assert_eq!(bench.locks(), events, "{life:?}");
+    }
+}
+
+/// Two jobs of one stage go through the critical section of their build, while the database takes this long.
+fn through_a_slow_section(choices: Choices, seconds: u64) -> Bench {
+    let bench = Bench::new(choices);
+    let jobs = vec![JobSpec { stage: 0, place: Place::Environment }; 2];
+    bench.server.disturb(1, Nuisance::DatabaseSlow(secs(seconds)), OnEffect::untold());
+    bench.server.start_build(BuildSpec { name: "b".to_owned(), jobs }).unwrap();
+    bench
+}
+
+#[test]
+fn a_section_that_outlasts_its_lock_keeps_others_out() {
+    // The stage's step holds its lock for 30 s, the jobs' for 60 s.
+    for (lock, most) in [(SectionLock::Unrenewed, 2), (SectionLock::Renewed, 1)] {
+        for (seconds, most) in [(20, 1), (100, most)] {
+            let bench = through_a_slow_section(with(|choices| choices.section_lock = lock), seconds);
+            bench.clock.run(bench.clock.sleep(secs(400)));
+            assert_eq!(bench.most_inside(), most, "{lock:?} when the database takes {seconds} s");
+        }
+    }
+}
+
+#[test]
+fn who_cannot_renew_the_lock_of_its_section_leaves_before_it_ends() {
+    let bench = through_a_slow_section(Choices::hardened(), 100);
+    bench.clock.run(async {
+        bench.clock.sleep(secs(10)).await;
+        bench.server.redis_restarts(2, Keys::Kept);
+        bench.clock.sleep(secs(19)).await;
+        assert_eq!(bench.most_inside(), 1);
+        let left = |fact: &Fact| matches!(fact, Fact::LockReleased { .. });
+        assert_eq!(bench.facts.0.lock().unwrap().iter().filter(|fact| left(fact)).count(), 0);
+        bench.clock.sleep(secs(2)).await;
+        assert_eq!(bench.facts.0.lock().unwrap().iter().filter(|fact| left(fact)).count(), 1);
+    });
 }
 
 #[test]
