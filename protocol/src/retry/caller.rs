@@ -112,22 +112,22 @@ impl Caller {
     where
         F: Future<Output = Result<T, Tried>>,
     {
-        let mut tries = Tries::new(&mut *self.policy, clock.mono());
+        let mut tries = Tries::since(clock.mono());
         let mut last = None;
         for number in 1u32.. {
-            match tries.admit(clock.mono(), random) {
+            match tries.admit(&mut *self.policy, clock.mono(), random) {
                 Admission::Send => {}
                 Admission::After(wait) => clock.sleep(wait).await,
                 Admission::Refuse => return Err(GaveUp { last, attempts: tries.made() }),
             }
             let tried = match hedged(self.hedge, clock, || attempt(number)).await {
                 Ok(value) => {
-                    tries.succeeded(clock.mono());
+                    tries.succeeded(&mut *self.policy, clock.mono());
                     return Ok(Ended { value, attempts: number });
                 }
                 Err(tried) => tried,
             };
-            let (_, next) = tries.failed(tried.outcome(), clock.mono(), random);
+            let (_, next) = tries.failed(&mut *self.policy, tried.outcome(), clock.mono(), random);
             match next {
                 Decision::Retry(wait) => self.timer.sleep(clock, wait).await,
                 Decision::GiveUp => return Err(GaveUp { last: Some(tried), attempts: number }),

@@ -145,28 +145,6 @@ pub trait RetryPolicy: Send + Sync {
     }
 }
 
-impl<P: RetryPolicy + ?Sized> RetryPolicy for &mut P {
-    fn decide(&mut self, attempt: &Attempt<'_>, random: &mut Random) -> Decision {
-        (**self).decide(attempt, random)
-    }
-
-    fn succeeded(&mut self, attempts: u32) {
-        (**self).succeeded(attempts);
-    }
-
-    fn admit(&mut self, number: u32, random: &mut Random) -> Admission {
-        (**self).admit(number, random)
-    }
-
-    fn passes(&mut self, now: Mono) {
-        (**self).passes(now);
-    }
-
-    fn refused(&self) -> u64 {
-        (**self).refused()
-    }
-}
-
 impl RetryPolicy for Box<dyn RetryPolicy> {
     fn decide(&mut self, attempt: &Attempt<'_>, random: &mut Random) -> Decision {
         (**self).decide(attempt, random)

@@ -32,19 +32,19 @@ pub async fn send<T, F>(
 where
     F: Future<Output = T>,
 {
-    let mut tries = Tries::new(policy, line.mono());
+    let mut tries = Tries::since(line.mono());
     loop {
         let at = line.mono();
         let last = attempt().await;
         let now = line.mono();
         let next = match outcome(&last, line.clock.wall()) {
             Some(outcome) => {
-                let (failed, next) = line.random.with(|random| tries.failed(outcome, now, random));
+                let (failed, next) = line.random.with(|random| tries.failed(policy, outcome, now, random));
                 tell(&failed, next);
                 next
             }
             None => {
-                tries.succeeded(now);
+                tries.succeeded(policy, now);
                 Decision::GiveUp
             }
         };

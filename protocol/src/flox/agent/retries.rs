@@ -12,7 +12,8 @@ use crate::retry::{Decision, Policy, RetryPolicy, Tries, presets};
 /// The attempts of one call.
 pub(super) struct Retries {
     transfer: Transfer,
-    tries: Tries<Box<dyn RetryPolicy>>,
+    policy: Box<dyn RetryPolicy>,
+    tries: Tries,
     /// How many there may be, where that is limited.
     retries: Option<u32>,
     clock: Arc<dyn Clock>,
@@ -29,7 +30,7 @@ impl Retries {
             Transfer::ToolCache => preset("tool-cache"),
             Transfer::Patient => patience(),
         };
-        Self { transfer, retries: policy.retries, tries: Tries::new(policy.start(), began), clock }
+        Self { transfer, retries: policy.retries, policy: policy.start(), tries: Tries::since(began), clock }
     }
 
     /// For what is asked beside it. Versions with tool-cache ask by a plain curl.
@@ -40,7 +41,7 @@ impl Retries {
 
     /// Something got through: what fails from now on is another failure.
     pub(super) fn progress(&mut self) {
-        self.tries.progressed();
+        self.policy.succeeded(self.tries.made());
     }
 
     /// Waits until the next attempt.
@@ -48,7 +49,7 @@ impl Retries {
     /// # Errors
     /// The failure, when there is to be none.
     pub(super) async fn after(&mut self, failure: Failure, random: &mut Random) -> Result<(), Failure> {
-        let (attempt, next) = self.tries.failed(failure.outcome(), self.clock.mono(), random);
+        let (attempt, next) = self.tries.failed(&mut *self.policy, failure.outcome(), self.clock.mono(), random);
         match next {
             Decision::GiveUp => Err(failure),
             Decision::Retry(wait) => {
